@@ -1,0 +1,180 @@
+// A cache filled and read from C, checked against attention in double precision over the same rows.
+// Integrations/C/run-example.sh builds and runs it. Exit status 0: everything was as it should be.
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "nibblekv.h"
+
+enum {
+  LAYERS = 2,
+  QUERY_HEADS = 8,
+  KV_HEADS = 2,
+  HEAD_DIM = 64,
+  TOKENS = 640,
+  KV_ROW = KV_HEADS * HEAD_DIM,
+  QUERY_ROW = QUERY_HEADS * HEAD_DIM,
+};
+
+static void check(nibble_status status, const char *what) {
+  if (status == NIBBLE_OK) return;
+  fprintf(stderr, "%s: status %d: %s\n", what, (int)status, nibble_last_error());
+  exit(1);
+}
+
+static void expect(int condition, const char *what) {
+  if (condition) return;
+  fprintf(stderr, "not as expected: %s\n", what);
+  exit(1);
+}
+
+// Uniform numbers in -1...1, the same on every machine.
+static void fill(float *values, size_t count, uint64_t seed) {
+  for (size_t i = 0; i < count; i++) {
+    seed = seed * 6364136223846793005u + 1442695040888963407u;
+    values[i] = (float)(seed >> 40) / 8388608.0f - 1.0f;
+  }
+}
+
+// Attention of one query row over `tokens` exact rows.
+static void attend_exactly(const float *query, const float *keys, const float *values, int tokens,
+                           double *output) {
+  static double weights[TOKENS];
+  for (int head = 0; head < QUERY_HEADS; head++) {
+    const float *q = query + head * HEAD_DIM;
+    const int kv_offset = head / (QUERY_HEADS / KV_HEADS) * HEAD_DIM;
+    double largest = -INFINITY, sum = 0;
+    for (int t = 0; t < tokens; t++) {
+      double score = 0;
+      for (int d = 0; d < HEAD_DIM; d++) score += (double)q[d] * keys[t * KV_ROW + kv_offset + d];
+      weights[t] = score / sqrt(HEAD_DIM);
+      if (weights[t] > largest) largest = weights[t];
+    }
+    for (int t = 0; t < tokens; t++) sum += weights[t] = exp(weights[t] - largest);
+    for (int d = 0; d < HEAD_DIM; d++) {
+      double value = 0;
+      for (int t = 0; t < tokens; t++) value += weights[t] * values[t * KV_ROW + kv_offset + d];
+      output[head * HEAD_DIM + d] = value / sum;
+    }
+  }
+}
+
+static double relative_error(const float *output, const double *exact) {
+  double difference = 0, norm = 0;
+  for (int i = 0; i < QUERY_ROW; i++) {
+    difference += (output[i] - exact[i]) * (output[i] - exact[i]);
+    norm += exact[i] * exact[i];
+  }
+  return sqrt(difference / norm);
+}
+
+// Fills a cache of this policy and returns the error of the last token's attention in the last
+// layer.
+static double run(const char *policy, const float *keys, const float *values,
+                  const float *queries) {
+  const nibble_model_shape shape = {LAYERS, QUERY_HEADS, KV_HEADS, HEAD_DIM};
+  nibble_cache *cache = NULL;
+  check(nibble_cache_create(&shape, policy, 0, 1, &cache), policy);
+  nibble_sequence *sequence = NULL;
+  check(nibble_sequence_create(cache, &sequence), "nibble_sequence_create");
+
+  static float output[TOKENS * QUERY_ROW];
+  const int chunk = 128;
+  for (int first = 0; first < TOKENS; first += chunk) {
+    for (uint32_t layer = 0; layer < LAYERS; layer++) {
+      check(nibble_sequence_append(sequence, layer, chunk, keys + first * KV_ROW,
+                                   values + first * KV_ROW),
+            "nibble_sequence_append");
+      check(nibble_sequence_attend(sequence, layer, chunk, queries + first * QUERY_ROW, 0, 0, 0,
+                                   output + first * QUERY_ROW),
+            "nibble_sequence_attend");
+    }
+  }
+
+  static double exact[QUERY_ROW];
+  attend_exactly(queries + (TOKENS - 1) * QUERY_ROW, keys, values, TOKENS, exact);
+  const double error = relative_error(output + (TOKENS - 1) * QUERY_ROW, exact);
+
+  nibble_sequence_statistics figures = {0};
+  check(nibble_sequence_get_statistics(sequence, &figures, sizeof figures), "statistics");
+  expect(figures.tokens == TOKENS, "the number of tokens");
+  printf("%-14s %4llu tokens, %4llu compressed at %5.2f bits, %7llu bytes of %7llu, error %.1e\n",
+         policy, (unsigned long long)figures.tokens, (unsigned long long)figures.compressed_tokens,
+         figures.bits_per_value, (unsigned long long)figures.total_bytes,
+         (unsigned long long)figures.exact_bytes, error);
+
+  // A branch has its own end; the pages before it are shared.
+  nibble_sequence *branch = NULL;
+  check(nibble_sequence_fork(sequence, &branch), "nibble_sequence_fork");
+  check(nibble_sequence_truncate(branch, TOKENS - 32), "nibble_sequence_truncate");
+  check(nibble_sequence_get_statistics(branch, &figures, sizeof figures), "statistics");
+  expect(figures.tokens == TOKENS - 32, "the tokens of the shortened branch");
+  check(nibble_sequence_get_statistics(sequence, &figures, sizeof figures), "statistics");
+  expect(figures.tokens == TOKENS, "the tokens of the original");
+  nibble_cache_statistics whole = {0};
+  check(nibble_cache_get_statistics(cache, &whole, sizeof whole), "cache statistics");
+  expect(whole.sequences == 2 && whole.held_bytes > 0, "the cache's statistics");
+
+  nibble_cache_free(cache);  // the sequences keep it alive
+  nibble_sequence_free(branch);
+  nibble_sequence_free(sequence);
+  return error;
+}
+
+// Mistakes come back as a status and a message.
+static void show_errors(const float *rows) {
+  nibble_cache *cache = NULL;
+  nibble_sequence *sequence = NULL;
+  const nibble_model_shape uneven = {LAYERS, 7, KV_HEADS, HEAD_DIM};
+  expect(nibble_cache_create(&uneven, NULL, 0, 0, &cache) == NIBBLE_INVALID_ARGUMENT,
+         "7 query heads over 2 KV heads are refused");
+  printf("uneven heads:  %s\n", nibble_last_error());
+
+  const nibble_model_shape shape = {LAYERS, QUERY_HEADS, KV_HEADS, HEAD_DIM};
+  expect(nibble_cache_create(&shape, "rotatde:4", 0, 0, &cache) == NIBBLE_INVALID_POLICY,
+         "a misspelt codec is refused");
+  printf("misspelt:      %s\n", nibble_last_error());
+
+  expect(nibble_cache_create(&shape, "linear:4", 4096, 1, &cache) == NIBBLE_OVER_BUDGET,
+         "a budget of 4096 bytes is too small for the working memory");
+  printf("small budget:  %s\n", nibble_last_error());
+
+  check(nibble_cache_create(&shape, "version: 1\nkeys: int8\nvalues: linear:4\n", 0, 1, &cache),
+        "a policy as text");
+  check(nibble_sequence_create(cache, &sequence), "nibble_sequence_create");
+  expect(nibble_sequence_append(sequence, LAYERS, 1, rows, rows) == NIBBLE_INVALID_ARGUMENT,
+         "a layer that does not exist is refused");
+  printf("wrong layer:   %s\n", nibble_last_error());
+  expect(nibble_sequence_append(sequence, 0, 1, rows, NULL) == NIBBLE_INVALID_ARGUMENT,
+         "missing values are refused");
+  printf("null values:   %s\n", nibble_last_error());
+  expect(nibble_sequence_truncate(sequence, 1) == NIBBLE_INVALID_ARGUMENT,
+         "an empty sequence cannot be cut to one token");
+  nibble_sequence_free(sequence);
+  nibble_cache_free(cache);
+}
+
+int main(void) {
+  expect(nibble_abi_version() == NIBBLE_ABI_VERSION, "the library has this header's ABI version");
+  expect(strcmp(nibble_last_error(), "") == 0, "no error before the first call");
+
+  float *keys = malloc(sizeof(float) * TOKENS * KV_ROW);
+  float *values = malloc(sizeof(float) * TOKENS * KV_ROW);
+  float *queries = malloc(sizeof(float) * TOKENS * QUERY_ROW);
+  expect(keys && values && queries, "memory");
+  fill(keys, TOKENS * KV_ROW, 1);
+  fill(values, TOKENS * KV_ROW, 2);
+  fill(queries, TOKENS * QUERY_ROW, 3);
+
+  expect(run("exact", keys, values, queries) < 1e-3, "exact rows give exact attention");
+  expect(run("conservative", keys, values, queries) < 0.2, "int8 keys and 4-bit values are close");
+  expect(run("rotated:4", keys, values, queries) < 0.2, "4 bits are close");
+  show_errors(keys);
+
+  free(keys);
+  free(values);
+  free(queries);
+  puts("done");
+  return 0;
+}

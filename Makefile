@@ -1,0 +1,36 @@
+# The two commands of the README are `make demo` and `make test`; both install what is missing first.
+
+.PHONY: help demo test build format lint docs dependencies clean
+
+help:
+	@echo "make demo          text from the embedded model, then a table of policies"
+	@echo "make test          all tests"
+	@echo "make build         the library and the nibble program, optimised"
+	@echo "make format        lay out the Swift and C sources"
+	@echo "make lint          check the layout and the documentation comments"
+	@echo "make docs          the API documentation, into .build-docs/"
+	@echo "make dependencies  install the system libraries"
+
+demo: dependencies
+	@scripts/demo.sh
+
+test: dependencies
+	@scripts/test.sh
+
+build: dependencies
+	swift build -c release
+
+format:
+	@scripts/format.sh
+
+lint:
+	@scripts/format.sh --check
+
+docs: dependencies
+	@scripts/docs.sh
+
+dependencies:
+	@scripts/install-dependencies.sh
+
+clean:
+	rm -rf .build .build-tests .build-docs

@@ -1,0 +1,339 @@
+// The attention skeleton: pages in, partial softmax results out. It knows no codec: codes come through the kernels' expand
+// step, and scales and zero points are folded into the query, the scores, the weights and the output.
+//
+// The softmax runs online over blocks of at most 64 tokens (Milakov and Gimelshein 2018; Dao et al. 2022).
+#include <math.h>
+#include <string.h>
+
+#include "float_parts.h"
+
+enum {
+  CHUNK_ROWS = 16,     // rows that pass through a block together
+  EXPAND_ROWS = 8,     // from here on a block is expanded once for all rows
+  MAX_GROUPS = NIBBLE_MAX_CHANNELS / 16,
+};
+
+typedef struct {
+  // Queries as integers; a chunk's low halves follow its high halves.
+  int8_t query[2 * NIBBLE_MAX_ROWS][NIBBLE_MAX_CHANNELS];
+  int32_t query_sum[2 * NIBBLE_MAX_ROWS][MAX_GROUPS];
+  float query_scale[NIBBLE_MAX_ROWS];
+  float query_minus[NIBBLE_MAX_ROWS][MAX_GROUPS];
+  float scaled_query[NIBBLE_MAX_CHANNELS];
+  int8_t keys[NIBBLE_MAX_BLOCK_TOKENS * NIBBLE_MAX_CHANNELS];
+  int8_t values[NIBBLE_MAX_BLOCK_TOKENS * NIBBLE_MAX_CHANNELS];
+  int32_t raw_scores[2 * CHUNK_ROWS][NIBBLE_MAX_BLOCK_TOKENS];
+  float scores[CHUNK_ROWS][NIBBLE_MAX_BLOCK_TOKENS];
+  uint8_t weights[2 * CHUNK_ROWS][NIBBLE_MAX_BLOCK_TOKENS];
+  float weight_scale[CHUNK_ROWS], weight_sum[CHUNK_ROWS], weight_zero_sum[CHUNK_ROWS];
+  int32_t raw_values[2 * CHUNK_ROWS * NIBBLE_MAX_CHANNELS];
+} scratch_memory;
+
+size_t nibble_attend_scratch_bytes(void) { return (sizeof(scratch_memory) + 63) & ~(size_t)63; }
+
+// One strip at one block: where its codes and scales lie.
+typedef struct {
+  const nibble_strip *strip;
+  int32_t kind;  // NIBBLE_INT8 once expanded
+  const uint8_t *codes;
+  const int8_t *table;
+  float table_scale, table_zero;
+  const uint16_t *token_scale, *token_zero, *channel_scale, *channel_zero;
+  ptrdiff_t ahead;
+} block_view;
+
+static const uint16_t *at(const uint8_t *side, int32_t offset, int32_t index) {
+  return offset < 0 ? NULL : (const uint16_t *)(const void *)(side + offset) + index;
+}
+
+static block_view view_block(const nibble_strip *strip, const uint8_t *codes, const uint8_t *side, int32_t block,
+                             ptrdiff_t ahead) {
+  block_view view = {.strip = strip, .kind = strip->kind, .ahead = ahead};
+  view.codes = codes + block * nibble_block_bytes(strip->kind, strip->is_values, strip->block_tokens, strip->channels);
+  const int32_t token = block * strip->block_tokens, channel = block * strip->channels;
+  view.token_scale = at(side, strip->token_scale, token);
+  view.token_zero = at(side, strip->token_zero, token);
+  view.channel_scale = at(side, strip->channel_scale, channel);
+  view.channel_zero = at(side, strip->channel_zero, channel);
+  view.table = strip->fixed_table;
+  view.table_scale = strip->fixed_scale;
+  view.table_zero = strip->fixed_zero;
+  if (strip->table >= 0) {
+    view.table = (const int8_t *)side + strip->table;
+    memcpy(&view.table_scale, side + strip->table + NIBBLE_TABLE_ENTRIES, sizeof(float));
+    memcpy(&view.table_zero, side + strip->table + NIBBLE_TABLE_ENTRIES + 4, sizeof(float));
+  }
+  return view;
+}
+
+// Many rows: expand once and go on with signed bytes.
+static void expand_block(const nibble_kernels *kernels, block_view *view, int8_t *expanded) {
+  const nibble_strip *strip = view->strip;
+  if (view->kind == NIBBLE_INT8) return;
+  kernels->expand[view->kind](view->codes, view->table,
+                              nibble_block_tiles(strip->is_values, strip->block_tokens, strip->channels), expanded);
+  view->codes = (const uint8_t *)expanded;
+  view->kind = NIBBLE_INT8;
+  view->ahead = 0;
+}
+
+// Codes of the group that begins at channel `channel`.
+static const uint8_t *group_codes(const block_view *view, int32_t channel) {
+  const nibble_strip *strip = view->strip;
+  const int32_t tile = nibble_block_tiles(strip->is_values, strip->block_tokens, channel);
+  return view->codes + tile / nibble_unit_tiles(view->kind) * nibble_unit_bytes(view->kind);
+}
+
+// Eight-bit keys and values deserve a query and weights of sixteen bits, as two integers of eight.
+static bool wants_halves(const nibble_strip *strip) { return strip->kind == NIBBLE_INT8; }
+
+static void prefetch(const uint8_t *memory, int32_t bytes) {
+  for (int32_t i = 0; i < bytes; i += 64) __builtin_prefetch(memory + i, 0, 3);
+}
+
+// ---- Queries
+
+static int32_t chunk_of(const nibble_rows *rows, int32_t first) {
+  return rows->count - first < CHUNK_ROWS ? rows->count - first : CHUNK_ROWS;
+}
+
+// Row `i` of the chunk at `first` in the stacked arrays: its high half, or (`low`) its low half.
+static int32_t stacked(int32_t first, int32_t i, int32_t count, bool low) { return 2 * first + (low ? count : 0) + i; }
+
+static void quantize_chunk(const nibble_kernels *kernels, const nibble_rows *rows, int32_t first,
+                           const block_view *keys, scratch_memory *s) {
+  const nibble_strip *strip = keys->strip;
+  const int32_t channels = strip->channels, group = strip->group_channels, count = chunk_of(rows, first);
+  const bool halves = wants_halves(strip);
+  for (int32_t i = 0; i < count; i++) {
+    const float *query = rows->queries + (size_t)(first + i) * (size_t)channels;
+    if (keys->channel_scale) {
+      for (int32_t d = 0; d < channels; d++)
+        s->scaled_query[d] = query[d] * nibble_from_bfloat16(keys->channel_scale[d]);
+      query = s->scaled_query;
+    }
+    const int32_t high = stacked(first, i, count, false), low = stacked(first, i, count, true);
+    kernels->quantize_query(query, channels, halves, s->query[high], s->query[low], &s->query_scale[first + i]);
+    for (int32_t g = 0; g * group < channels; g++) {
+      int32_t sum = 0, sum_low = 0;
+      for (int32_t d = g * group; d < (g + 1) * group; d++) sum += s->query[high][d];
+      if (halves)
+        for (int32_t d = g * group; d < (g + 1) * group; d++) sum_low += s->query[low][d];
+      s->query_sum[high][g] = sum;
+      s->query_sum[low][g] = sum_low;
+      float minus = 0;
+      if (keys->channel_zero)
+        for (int32_t d = g * group; d < (g + 1) * group; d++) {
+          const float q = halves ? 256.0f * (float)s->query[high][d] + (float)s->query[low][d] : (float)s->query[high][d];
+          minus += q * nibble_from_float16(keys->channel_zero[d]);
+        }
+      s->query_minus[first + i][g] = minus;
+    }
+  }
+}
+
+// ---- Scores
+
+static void score_chunk(const nibble_kernels *kernels, const nibble_rows *rows, int32_t first,
+                        const block_view *keys, scratch_memory *s) {
+  const nibble_strip *strip = keys->strip;
+  const int32_t tokens = strip->block_tokens, channels = strip->channels, count = chunk_of(rows, first);
+  if (nibble_is_rows(keys->kind)) {
+    kernels->dot_rows[keys->kind](keys->codes, tokens, channels, rows->queries + (size_t)first * (size_t)channels,
+                                  (size_t)channels, count, s->scores[0], keys->ahead);
+    return;
+  }
+  const bool halves = wants_halves(strip);
+  const int32_t group = strip->group_channels;
+  if (keys->channel_scale) quantize_chunk(kernels, rows, first, keys, s);
+  for (int32_t g = 0; g * group < channels; g++) {
+    kernels->dot[keys->kind](group_codes(keys, g * group), keys->table, tokens, group,
+                             s->query[stacked(first, 0, count, false)] + g * group, NIBBLE_MAX_CHANNELS,
+                             halves ? 2 * count : count, s->raw_scores[0], keys->ahead);
+    for (int32_t i = 0; i < count; i++) {
+      const float scale = s->query_scale[first + i] * keys->table_scale;
+      const nibble_score_finish finish = {
+          .raw = s->raw_scores[i],
+          .raw_low = halves ? s->raw_scores[count + i] : NULL,
+          .tokens = tokens,
+          .query_sum = s->query_sum[stacked(first, i, count, false)][g],
+          .query_sum_low = s->query_sum[stacked(first, i, count, true)][g],
+          .query_scale = scale,
+          .token_scale = keys->token_scale ? keys->token_scale + g * strip->tokens : NULL,
+          .token_zero = keys->token_zero ? keys->token_zero + g * strip->tokens : NULL,
+          .zero = keys->table_zero,
+          .minus = s->query_minus[first + i][g] * scale,
+          .scores = s->scores[i],
+          .accumulate = g > 0,
+      };
+      kernels->finish_scores(&finish);
+    }
+  }
+}
+
+// Hides what a row may not see; false if it sees nothing of the block.
+static bool mask_row(const nibble_rows *rows, int32_t row, int64_t first_position, int32_t present, int32_t tokens,
+                     float *scores) {
+  const int64_t position = rows->positions[row];
+  int64_t low = rows->window > 0 ? position - rows->window + 1 - first_position : 0;
+  int64_t high = position + 1 - first_position;
+  low = low < 0 ? 0 : low;
+  high = high > present ? present : high;
+  if (low >= high) return false;
+  for (int32_t t = 0; t < (int32_t)low; t++) scores[t] = -INFINITY;
+  for (int32_t t = (int32_t)high; t < tokens; t++) scores[t] = -INFINITY;
+  return true;
+}
+
+static void soften_chunk(const nibble_kernels *kernels, const nibble_rows *rows, int32_t first,
+                         const nibble_partial *partial, int64_t first_position, int32_t present, int32_t tokens,
+                         int32_t padded, scratch_memory *s) {
+  for (int32_t i = 0; i < chunk_of(rows, first); i++) {
+    const int32_t row = first + i;
+    float *scores = s->scores[i];
+    if (!mask_row(rows, row, first_position, present, tokens, scores)) {
+      memset(scores, 0, (size_t)tokens * sizeof *scores);
+      continue;
+    }
+    float bias = rows->bias ? rows->bias[row] : 0, scale = rows->scale;
+    if (rows->soft_cap > 0) {
+      for (int32_t t = 0; t < tokens; t++)
+        scores[t] = scores[t] == -INFINITY ? scores[t]
+                                           : rows->soft_cap * tanhf((scores[t] + bias) * scale / rows->soft_cap);
+      bias = 0;
+      scale = 1;
+    }
+    const float factor =
+        kernels->softmax(scores, tokens, bias, scale, &partial->maximum[row], &partial->sum[row]);
+    if (factor != 1) {
+      float *accumulator = partial->accumulator + (size_t)row * (size_t)padded;
+      kernels->combine(accumulator, factor, accumulator, 0, (size_t)padded);
+    }
+  }
+}
+
+// ---- Values
+
+static void weigh_chunk(const nibble_kernels *kernels, const nibble_rows *rows, int32_t first,
+                        const nibble_partial *partial, const block_view *values, scratch_memory *s) {
+  const nibble_strip *strip = values->strip;
+  const int32_t tokens = strip->block_tokens, channels = strip->channels, count = chunk_of(rows, first);
+  const int32_t padded = nibble_padded_channels(channels);
+  float *accumulators = partial->accumulator + (size_t)first * (size_t)padded;
+  if (nibble_is_rows(values->kind)) {
+    kernels->weigh_rows[values->kind](values->codes, tokens, padded, s->scores[0], count, accumulators,
+                                      values->ahead);
+    return;
+  }
+  const bool halves = wants_halves(strip);
+  const int32_t group = strip->group_channels;
+  for (int32_t g = 0; g * group < channels; g++) {
+    for (int32_t i = 0; i < count; i++) {
+      nibble_weight_start start = {
+          .weights = s->scores[i],
+          .tokens = tokens,
+          .token_scale = values->token_scale ? values->token_scale + g * strip->tokens : NULL,
+          .token_zero = values->token_zero ? values->token_zero + g * strip->tokens : NULL,
+          .zero = values->table_zero,
+          .high = s->weights[i],
+          .low = halves ? s->weights[count + i] : NULL,
+      };
+      kernels->start_weights(&start);
+      s->weight_scale[i] = start.scale;
+      s->weight_sum[i] = start.sum;
+      s->weight_zero_sum[i] = start.zero_sum;
+    }
+    const int32_t width = nibble_padded_channels(group);
+    kernels->weigh[values->kind](group_codes(values, g * group), values->table, tokens, width, s->weights[0],
+                                 halves ? 2 * count : count, s->raw_values, values->ahead);
+    for (int32_t i = 0; i < count; i++) {
+      const nibble_value_finish finish = {
+          .raw = s->raw_values + (size_t)i * (size_t)width,
+          .raw_low = halves ? s->raw_values + (size_t)(count + i) * (size_t)width : NULL,
+          .channels = group,
+          .scale = s->weight_scale[i] * values->table_scale,
+          .sum = s->weight_sum[i],
+          .zero_sum = s->weight_zero_sum[i],
+          .channel_scale = values->channel_scale ? values->channel_scale + g * group : NULL,
+          .channel_zero = values->channel_zero ? values->channel_zero + g * group : NULL,
+          .accumulator = accumulators + (size_t)i * (size_t)padded + g * group,
+      };
+      kernels->finish_values(&finish);
+    }
+  }
+}
+
+// ---- Pages
+
+// What the rows of a call see at all: pages outside are not read.
+typedef struct {
+  int64_t first, last;
+} visible_range;
+
+static visible_range visible(const nibble_rows *rows) {
+  visible_range range = {.first = INT64_MAX, .last = -1};
+  for (int32_t row = 0; row < rows->count; row++) {
+    const int64_t position = rows->positions[row];
+    const int64_t first = rows->window > 0 ? position - rows->window + 1 : 0;
+    if (first < range.first) range.first = first;
+    if (position > range.last) range.last = position;
+  }
+  return range;
+}
+
+static void attend_block(const nibble_kernels *kernels, const nibble_rows *rows, const nibble_partial *partial,
+                         block_view *keys, block_view *values, int64_t first_position, int32_t present,
+                         scratch_memory *s) {
+  if (rows->count > EXPAND_ROWS) {
+    if (!nibble_is_rows(keys->kind)) expand_block(kernels, keys, s->keys);
+    if (!nibble_is_rows(values->kind)) expand_block(kernels, values, s->values);
+  }
+  const int32_t tokens = keys->strip->block_tokens, padded = nibble_padded_channels(keys->strip->channels);
+  for (int32_t first = 0; first < rows->count; first += CHUNK_ROWS) {
+    score_chunk(kernels, rows, first, keys, s);
+    soften_chunk(kernels, rows, first, partial, first_position, present, tokens, padded, s);
+    weigh_chunk(kernels, rows, first, partial, values, s);
+  }
+}
+
+void nibble_attend(const nibble_run *run, const nibble_rows *rows, const nibble_partial *partial, void *scratch) {
+  const nibble_kernels *kernels = nibble_current_kernels();
+  scratch_memory *s = scratch;
+  const int32_t padded = nibble_padded_channels(run->keys->channels), tokens = run->keys->block_tokens;
+  for (int32_t row = 0; row < rows->count; row++) {
+    partial->maximum[row] = -INFINITY;
+    partial->sum[row] = 0;
+  }
+  memset(partial->accumulator, 0, (size_t)rows->count * (size_t)padded * sizeof(float));
+  const visible_range range = visible(rows);
+  bool is_quantized = false;
+  for (int32_t page = 0; page < run->page_count; page++) {
+    const uint8_t *bytes = run->pages[page], *next = page + 1 < run->page_count ? run->pages[page + 1] : bytes;
+    const ptrdiff_t ahead = next - bytes;
+    const bool is_last = page + 1 == run->page_count;
+    const int32_t present = is_last ? run->last_page_tokens : run->keys->tokens;
+    const int64_t position = run->first_position + (int64_t)page * run->keys->tokens;
+    if (position + present <= range.first) continue;
+    if (position > range.last) break;
+    prefetch(next + run->key_side, run->keys->side_bytes);
+    prefetch(next + run->value_side, run->values->side_bytes);
+    for (int32_t block = 0; block * tokens < present; block++) {
+      block_view keys = view_block(run->keys, bytes + run->key_codes, bytes + run->key_side, block, ahead);
+      block_view values = view_block(run->values, bytes + run->value_codes, bytes + run->value_side, block, ahead);
+      if (!is_quantized && !nibble_is_rows(keys.kind) && !keys.channel_scale) {
+        for (int32_t first = 0; first < rows->count; first += CHUNK_ROWS)
+          quantize_chunk(kernels, rows, first, &keys, s);
+        is_quantized = true;
+      }
+      const int32_t left = present - block * tokens;
+      attend_block(kernels, rows, partial, &keys, &values, position + block * tokens, left < tokens ? left : tokens,
+                   s);
+    }
+  }
+}
+
+void nibble_combine(float *result, float a, const float *source, float b, size_t n) {
+  nibble_current_kernels()->combine(result, a, source, b, n);
+}
+
+float nibble_dot(const float *a, const float *b, size_t n) { return nibble_current_kernels()->dot_floats(a, b, n); }

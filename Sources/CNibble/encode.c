@@ -1,0 +1,418 @@
+// Rows to codes and back.
+#include <math.h>
+#include <string.h>
+
+#include "float_parts.h"
+
+enum { HISTOGRAM_BINS = 512 };
+
+typedef struct {
+  float *scaled;    // [tokens][channels]
+  uint8_t *codes;   // [tokens][channels]
+  uint8_t *turned;  // values: [padded channels][tokens]
+  double *weight, *moment;
+} encode_memory;
+
+size_t nibble_encode_scratch_bytes(const nibble_strip *strip) {
+  const size_t values = (size_t)strip->tokens * (size_t)nibble_padded_channels(strip->channels);
+  return values * (sizeof(float) + 2) + 2 * HISTOGRAM_BINS * sizeof(double) + 256;
+}
+
+static encode_memory divide(const nibble_strip *strip, void *scratch) {
+  const size_t values = (size_t)strip->tokens * (size_t)nibble_padded_channels(strip->channels);
+  encode_memory m;
+  m.weight = scratch;
+  m.moment = m.weight + HISTOGRAM_BINS;
+  m.scaled = (float *)(m.moment + HISTOGRAM_BINS);
+  m.codes = (uint8_t *)(m.scaled + values);
+  m.turned = m.codes + values;
+  return m;
+}
+
+void nibble_strip_measure(nibble_strip *strip) {
+  const int32_t blocks = strip->tokens / strip->block_tokens;
+  strip->code_bytes =
+      blocks * nibble_block_bytes(strip->kind, strip->is_values, strip->block_tokens, strip->channels);
+}
+
+static int32_t block_bytes(const nibble_strip *strip) {
+  return nibble_block_bytes(strip->kind, strip->is_values, strip->block_tokens, strip->channels);
+}
+
+// ---- Packing
+
+// Four codes that share a lane, as one little-endian word: of `source`, a row of which holds neighbours of a lane.
+static uint32_t quad(const uint8_t *codes, size_t index) {
+  uint32_t word;
+  memcpy(&word, codes + index, sizeof word);
+  return word;
+}
+
+static void put_quad(int32_t kind, uint8_t *block, int32_t tile, int32_t lane, uint32_t word) {
+  uint32_t old;
+  uint8_t *target;
+  switch (kind) {
+  case NIBBLE_CODES4:
+    target = block + tile / 2 * 64 + lane * 4;
+    word <<= tile % 2 * 4;
+    break;
+  case NIBBLE_CODES2:
+    target = block + tile / 4 * 64 + lane * 4;
+    word <<= tile % 4 * 2;
+    break;
+  case NIBBLE_CODES3: {
+    uint8_t *unit = block + tile / 8 * 192;
+    const int32_t k = tile % 8;
+    target = unit + 128 + lane * 4;
+    memcpy(&old, target, sizeof old);
+    old |= (word >> 2 & 0x01010101) << k;
+    memcpy(target, &old, sizeof old);
+    target = unit + k / 4 * 64 + lane * 4;
+    word = (word & 0x03030303) << (k % 4 * 2);
+    break;
+  }
+  default: target = block + tile * 64 + lane * 4; break;
+  }
+  memcpy(&old, target, sizeof old);
+  old |= word;
+  memcpy(target, &old, sizeof old);
+}
+
+static void pack_keys(const nibble_strip *strip, const uint8_t *codes, uint8_t *block) {
+  const int32_t tokens = strip->block_tokens, channels = strip->channels, blocks = tokens / 16;
+  for (int32_t d = 0; d < channels; d += 4)
+    for (int32_t t = 0; t < tokens; t++)
+      put_quad(strip->kind, block, d / 4 * blocks + t / 16, t % 16, quad(codes, (size_t)(t * channels + d)));
+}
+
+static void pack_values(const nibble_strip *strip, const uint8_t *codes, uint8_t *turned, uint8_t *block) {
+  const int32_t tokens = strip->block_tokens, channels = strip->channels, padded = nibble_padded_channels(channels);
+  memset(turned, 0, (size_t)padded * (size_t)tokens);
+  for (int32_t t = 0; t < tokens; t++)
+    for (int32_t d = 0; d < channels; d++) turned[d * tokens + t] = codes[t * channels + d];
+  for (int32_t d = 0; d < padded; d++)
+    for (int32_t t = 0; t < tokens; t += 4)
+      put_quad(strip->kind, block, d / 16 * (tokens / 4) + t / 4, d % 16, quad(turned, (size_t)(d * tokens + t)));
+}
+
+static void pack(const nibble_strip *strip, const encode_memory *m, uint8_t *codes) {
+  memset(codes, 0, (size_t)strip->code_bytes);
+  for (int32_t block = 0; block * strip->block_tokens < strip->tokens; block++) {
+    const uint8_t *source = m->codes + (size_t)block * (size_t)(strip->block_tokens * strip->channels);
+    uint8_t *target = codes + (size_t)block * (size_t)block_bytes(strip);
+    if (strip->is_values) pack_values(strip, source, m->turned, target);
+    else pack_keys(strip, source, target);
+  }
+}
+
+// ---- Scales
+
+static uint16_t *side_at(uint8_t *side, int32_t offset, int32_t index) {
+  return (uint16_t *)(void *)(side + offset) + index;
+}
+
+// The scale as it will be read back; 0 stays 0, so that rows of zeros decode to zeros.
+static float stored_scale(uint8_t *side, int32_t offset, int32_t index, float scale) {
+  // Below bfloat16's normal range a scale would lose its bits: such rows are zeros for every purpose.
+  const uint16_t bits = scale < 1.2e-38f ? 0 : nibble_to_bfloat16(scale);
+  *side_at(side, offset, index) = bits;
+  return nibble_from_bfloat16(bits);
+}
+
+static float inverse(float scale) { return scale > 1.2e-38f ? 1 / scale : 0; }
+
+// Levels 0 ... top of one set of values that share a scale: value = (code - zero) * scale.
+static float level_scale(float low, float high, float top) {
+  float scale = (high - low) / top;
+  // The zero point is a float16 in units of the scale: keep it within range for values far from zero.
+  const float far = fabsf(low) > fabsf(high) ? fabsf(low) : fabsf(high);
+  return scale > far / 60000.0f ? scale : far / 60000.0f;
+}
+
+// int8 codes are stored signed: the level 0 is the code -128.
+static float stored_zero(const nibble_strip *strip, uint8_t *side, int32_t offset, int32_t index, float zero) {
+  const float shift = strip->kind == NIBBLE_INT8 ? 128 : 0;
+  const uint16_t bits = nibble_to_float16(zero - shift);
+  *side_at(side, offset, index) = bits;
+  return nibble_from_float16(bits) + shift;
+}
+
+static void limits(const float *values, int32_t count, size_t stride, float *low, float *high) {
+  *low = *high = values[0];
+  for (int32_t i = 1; i < count; i++) {
+    const float x = values[(size_t)i * stride];
+    if (x < *low) *low = x;
+    if (x > *high) *high = x;
+  }
+}
+
+static void sign_int8(const nibble_strip *strip, uint8_t *codes) {
+  if (strip->kind != NIBBLE_INT8) return;
+  const size_t count = (size_t)strip->tokens * (size_t)strip->channels;
+  for (size_t i = 0; i < count; i++) codes[i] ^= 0x80;
+}
+
+// ---- Evenly spaced levels
+
+typedef struct {
+  float scale, inverse_spacing, zero;
+} even_levels;
+
+// Chooses, stores and reads back the scale (and zero point) of one set of values. Symmetric tables use every level:
+// 2 * code - (levels - 1) units of the scale; symmetric int8 has a level at zero.
+static even_levels choose_levels(const nibble_strip *strip, bool has_zero, int32_t levels, float low, float high,
+                                 uint8_t *side, int32_t scale_offset, int32_t zero_offset, int32_t index) {
+  const float top = (float)(levels - 1), far = -low > high ? -low : high;
+  const bool is_int8 = strip->kind == NIBBLE_INT8;
+  even_levels result;
+  result.scale = has_zero ? level_scale(low, high, top) : is_int8 ? far / 127 : far / top;
+  result.scale = stored_scale(side, scale_offset, index, result.scale);
+  result.inverse_spacing = has_zero || is_int8 ? inverse(result.scale) : 0.5f * inverse(result.scale);
+  result.zero = has_zero ? stored_zero(strip, side, zero_offset, index, -low * inverse(result.scale))
+                : is_int8 ? 128
+                          : 0.5f * top;
+  return result;
+}
+
+static void encode_even_rows(const nibble_kernels *kernels, const nibble_strip *strip, bool has_zero, int32_t levels,
+                             const float *rows, uint8_t *side, const encode_memory *m) {
+  const int32_t group = strip->group_channels, channels = strip->channels;
+  for (int32_t t = 0; t < strip->tokens; t++)
+    for (int32_t g = 0; g * group < channels; g++) {
+      const size_t start = (size_t)(t * channels + g * group);
+      float low, high;
+      limits(rows + start, group, 1, &low, &high);
+      const even_levels chosen = choose_levels(strip, has_zero, levels, low, high, side, strip->token_scale,
+                                               strip->token_zero, g * strip->tokens + t);
+      kernels->even_levels(rows + start, (size_t)group, chosen.inverse_spacing, chosen.zero, (float)(levels - 1),
+                           m->codes + start);
+    }
+}
+
+static void encode_even_channels(const nibble_strip *strip, bool has_zero, int32_t levels, const float *rows,
+                                 uint8_t *side, const encode_memory *m) {
+  const int32_t channels = strip->channels, tokens = strip->block_tokens;
+  for (int32_t block = 0; block * tokens < strip->tokens; block++)
+    for (int32_t d = 0; d < channels; d++) {
+      const size_t start = (size_t)(block * tokens * channels + d);
+      float low, high;
+      limits(rows + start, tokens, (size_t)channels, &low, &high);
+      const even_levels chosen = choose_levels(strip, has_zero, levels, low, high, side, strip->channel_scale,
+                                               strip->channel_zero, block * channels + d);
+      for (int32_t t = 0; t < tokens; t++)
+        nibble_even_codes(rows + start + (size_t)(t * channels), 1, chosen.inverse_spacing, chosen.zero,
+                          (float)(levels - 1), m->codes + start + (size_t)(t * channels));
+    }
+}
+
+// ---- Tables
+
+static void thresholds_of(const float *entries, int32_t levels, float *thresholds) {
+  for (int32_t k = 0; k + 1 < levels; k++) thresholds[k] = 0.5f * (entries[k] + entries[k + 1]);
+}
+
+static float root_mean_square(const nibble_kernels *kernels, const float *values, int32_t count) {
+  const float plain = kernels->dot_floats(values, values, (size_t)count);
+  if (plain > 1e-20f && plain < 1e30f) return sqrtf(plain / (float)count);
+  float top = 0;
+  for (int32_t i = 0; i < count; i++) top = fabsf(values[i]) > top ? fabsf(values[i]) : top;
+  if (top == 0) return 0;
+  double sum = 0;  // of squares relative to the largest, so that nothing overflows
+  for (int32_t i = 0; i < count; i++) sum += (double)(values[i] / top) * (double)(values[i] / top);
+  return top * (float)sqrt(sum / count);
+}
+
+static void encode_fixed(const nibble_kernels *kernels, const nibble_strip *strip, int32_t levels, const float *rows,
+                         uint8_t *side, const encode_memory *m) {
+  float entries[NIBBLE_TABLE_ENTRIES], thresholds[NIBBLE_TABLE_ENTRIES];
+  for (int32_t k = 0; k < levels; k++) entries[k] = strip->fixed_table[k] * strip->fixed_scale;
+  thresholds_of(entries, levels, thresholds);
+  const int32_t group = strip->group_channels, channels = strip->channels;
+  for (int32_t t = 0; t < strip->tokens; t++)
+    for (int32_t g = 0; g * group < channels; g++) {
+      const size_t start = (size_t)(t * channels + g * group);
+      const float scale = stored_scale(side, strip->token_scale, g * strip->tokens + t,
+                                       root_mean_square(kernels, rows + start, group));
+      kernels->nearest_entries(rows + start, (size_t)group, inverse(scale), thresholds, levels, m->codes + start);
+    }
+}
+
+// Rows (or channels, or nothing) brought to unit scale, with each value's share of the squared error as its weight.
+static void normalize(const nibble_kernels *kernels, const nibble_strip *strip, const float *rows, uint8_t *side, const encode_memory *m,
+                      float *row_weight, float *channel_weight) {
+  const int32_t channels = strip->channels, tokens = strip->block_tokens;
+  memcpy(m->scaled, rows, (size_t)(strip->tokens * channels) * sizeof *rows);
+  for (int32_t t = 0; t < strip->tokens; t++) row_weight[t] = 1;
+  for (int32_t d = 0; d < channels; d++) channel_weight[d] = 1;
+  if (strip->token_scale >= 0)
+    for (int32_t t = 0; t < strip->tokens; t++) {
+      float *row = m->scaled + (size_t)(t * channels);
+      const float scale = stored_scale(side, strip->token_scale, t, root_mean_square(kernels, row, channels));
+      for (int32_t d = 0; d < channels; d++) row[d] *= inverse(scale);
+      row_weight[t] = scale;
+    }
+  if (strip->channel_scale >= 0)
+    for (int32_t block = 0; block * tokens < strip->tokens; block++)
+      for (int32_t d = 0; d < channels; d++) {
+        float column[NIBBLE_MAX_BLOCK_TOKENS];
+        float *first = m->scaled + (size_t)(block * tokens * channels + d);
+        for (int32_t t = 0; t < tokens; t++) column[t] = first[(size_t)(t * channels)];
+        const float scale = stored_scale(side, strip->channel_scale, block * channels + d,
+                                         root_mean_square(kernels, column, tokens));
+        for (int32_t t = 0; t < tokens; t++) first[(size_t)(t * channels)] *= inverse(scale);
+        channel_weight[d] = scale;
+      }
+}
+
+// Fills the histogram with weights and the moments that make its centroids exact within a bin.
+static void fill_histogram(const nibble_strip *strip, const encode_memory *m, float low, float bins_per_unit,
+                           const float *row_weight, const float *channel_weight) {
+  memset(m->weight, 0, HISTOGRAM_BINS * sizeof(double));
+  memset(m->moment, 0, HISTOGRAM_BINS * sizeof(double));
+  float top_row = 0, top_channel = 0;
+  for (int32_t t = 0; t < strip->tokens; t++) top_row = row_weight[t] > top_row ? row_weight[t] : top_row;
+  for (int32_t d = 0; d < strip->channels; d++)
+    top_channel = channel_weight[d] > top_channel ? channel_weight[d] : top_channel;
+  for (int32_t t = 0; t < strip->tokens; t++)
+    for (int32_t d = 0; d < strip->channels; d++) {
+      const float x = (m->scaled[(size_t)(t * strip->channels + d)] - low) * bins_per_unit;
+      int32_t bin = (int32_t)x;
+      bin = bin < 0 ? 0 : bin >= HISTOGRAM_BINS ? HISTOGRAM_BINS - 1 : bin;
+      const double share = (double)(row_weight[t] / top_row) * (double)(channel_weight[d] / top_channel);
+      m->weight[bin] += share * share;
+      m->moment[bin] += share * share * (double)x;
+    }
+}
+
+static void encode_fitted(const nibble_kernels *kernels, const nibble_strip *strip, int32_t levels, const float *rows,
+                          uint8_t *side, const encode_memory *m) {
+  float row_weight[1024], channel_weight[NIBBLE_MAX_CHANNELS], low, high;
+  const size_t count = (size_t)strip->tokens * (size_t)strip->channels;
+  normalize(kernels, strip, rows, side, m, row_weight, channel_weight);
+  limits(m->scaled, (int32_t)count, 1, &low, &high);
+  const float range = high - low;
+  double centroid[NIBBLE_TABLE_ENTRIES];
+  if (range > 0) {
+    fill_histogram(strip, m, low, HISTOGRAM_BINS / range, row_weight, channel_weight);
+    nibble_kmeans_histogram(m->weight, m->moment, HISTOGRAM_BINS, levels, centroid);
+  } else {
+    for (int32_t k = 0; k < levels; k++) centroid[k] = 0;
+  }
+  // The table: centroids as signed bytes about the middle of the outermost two.
+  const double unit = (double)range / HISTOGRAM_BINS;
+  const double first = low + centroid[0] * unit, last = low + centroid[levels - 1] * unit;
+  const float scale = last > first ? (float)((last - first) / 254) : 0;
+  const float middle = (float)((first + last) / 2);
+  // A strip of one value: the zero point alone carries it.
+  const float step = scale > 0 ? scale : fabsf(middle);
+  const float zero = step > 0 ? -middle / step : 0;
+  int8_t table[NIBBLE_TABLE_ENTRIES] = {0};
+  float entries[NIBBLE_TABLE_ENTRIES], thresholds[NIBBLE_TABLE_ENTRIES];
+  for (int32_t k = 0; k < levels; k++) {
+    const double x = low + centroid[k] * unit;
+    table[k] = scale > 0 ? (int8_t)lrint((x - (double)middle) / (double)scale) : 0;
+    entries[k] = ((float)table[k] - zero) * step;
+  }
+  memcpy(side + strip->table, table, sizeof table);
+  memcpy(side + strip->table + NIBBLE_TABLE_ENTRIES, &step, sizeof step);
+  memcpy(side + strip->table + NIBBLE_TABLE_ENTRIES + 4, &zero, sizeof zero);
+  thresholds_of(entries, levels, thresholds);
+  kernels->nearest_entries(m->scaled, count, 1, thresholds, levels, m->codes);
+}
+
+// ---- The public functions
+
+void nibble_encode(const nibble_strip *strip, nibble_rule rule, int32_t levels, const float *rows, uint8_t *codes,
+                   uint8_t *side, void *scratch) {
+  if (rule == NIBBLE_RULE_COPY) {
+    nibble_write_rows(strip, codes, 0, strip->tokens, rows, (size_t)strip->channels);
+    return;
+  }
+  const nibble_kernels *kernels = nibble_current_kernels();
+  const encode_memory m = divide(strip, scratch);
+  const bool has_zero = rule == NIBBLE_RULE_ZERO_POINT;
+  if (rule == NIBBLE_RULE_FIXED) encode_fixed(kernels, strip, levels, rows, side, &m);
+  else if (rule == NIBBLE_RULE_FITTED) encode_fitted(kernels, strip, levels, rows, side, &m);
+  else if (strip->channel_scale >= 0) encode_even_channels(strip, has_zero, levels, rows, side, &m);
+  else encode_even_rows(kernels, strip, has_zero, levels, rows, side, &m);
+  sign_int8(strip, m.codes);
+  pack(strip, &m, codes);
+}
+
+void nibble_write_rows(const nibble_strip *strip, uint8_t *codes, int32_t first, int32_t count, const float *rows,
+                       size_t stride) {
+  for (int32_t i = 0; i < count; i++) {
+    const int32_t token = first + i, block = token / strip->block_tokens, t = token % strip->block_tokens;
+    uint8_t *base = codes + (size_t)block * (size_t)block_bytes(strip);
+    const float *row = rows + (size_t)i * stride;
+    for (int32_t d = 0; d < strip->channels; d++) {
+      const size_t index = nibble_row_index(strip->is_values, t, d, strip->block_tokens, strip->channels);
+      if (strip->kind == NIBBLE_FLOAT32) ((float *)(void *)base)[index] = row[d];
+      else if (strip->kind == NIBBLE_FLOAT16) ((uint16_t *)(void *)base)[index] = nibble_to_float16(row[d]);
+      else ((uint16_t *)(void *)base)[index] = nibble_to_bfloat16(row[d]);
+    }
+  }
+}
+
+static float exact_value(const nibble_strip *strip, const uint8_t *base, int32_t t, int32_t d) {
+  const size_t index = nibble_row_index(strip->is_values, t, d, strip->block_tokens, strip->channels);
+  if (strip->kind == NIBBLE_FLOAT32) return ((const float *)(const void *)base)[index];
+  const uint16_t bits = ((const uint16_t *)(const void *)base)[index];
+  return strip->kind == NIBBLE_FLOAT16 ? nibble_from_float16(bits) : nibble_from_bfloat16(bits);
+}
+
+static float coded_value(const nibble_strip *strip, const uint8_t *base, const int8_t *table, int32_t t, int32_t d) {
+  const int32_t tokens = strip->block_tokens;
+  const uint8_t code = strip->is_values
+                           ? nibble_get_code(strip->kind, base, nibble_tile_of_value(t, d, tokens), nibble_byte_of_value(t, d))
+                           : nibble_get_code(strip->kind, base, nibble_tile_of_key(t, d, tokens), nibble_byte_of_key(t, d));
+  return strip->kind == NIBBLE_INT8 ? (float)(int8_t)code : (float)table[code];
+}
+
+void nibble_decode(const nibble_strip *strip, const uint8_t *codes, const uint8_t *side, int32_t first, int32_t count,
+                   float *rows) {
+  const int8_t *table = strip->table >= 0 ? (const int8_t *)side + strip->table : strip->fixed_table;
+  float table_scale = strip->fixed_scale, table_zero = strip->fixed_zero;
+  if (strip->table >= 0) {
+    memcpy(&table_scale, side + strip->table + NIBBLE_TABLE_ENTRIES, sizeof(float));
+    memcpy(&table_zero, side + strip->table + NIBBLE_TABLE_ENTRIES + 4, sizeof(float));
+  }
+  for (int32_t token = first; token < first + count; token++) {
+    const int32_t block = token / strip->block_tokens, t = token % strip->block_tokens;
+    const uint8_t *base = codes + (size_t)block * (size_t)block_bytes(strip);
+    for (int32_t d = 0; d < strip->channels; d++, rows++) {
+      if (nibble_is_rows(strip->kind)) {
+        *rows = exact_value(strip, base, t, d);
+        continue;
+      }
+      const int32_t of_token = d / strip->group_channels * strip->tokens + token;
+      const int32_t of_channel = block * strip->channels + d;
+      float zero = table_zero, scale = table_scale;
+      if (strip->token_zero >= 0) zero += nibble_from_float16(((const uint16_t *)(const void *)(side + strip->token_zero))[of_token]);
+      if (strip->channel_zero >= 0) zero += nibble_from_float16(((const uint16_t *)(const void *)(side + strip->channel_zero))[of_channel]);
+      if (strip->token_scale >= 0) scale *= nibble_from_bfloat16(((const uint16_t *)(const void *)(side + strip->token_scale))[of_token]);
+      if (strip->channel_scale >= 0) scale *= nibble_from_bfloat16(((const uint16_t *)(const void *)(side + strip->channel_scale))[of_channel]);
+      *rows = (coded_value(strip, base, table, t, d) - zero) * scale;
+    }
+  }
+}
+
+ptrdiff_t nibble_first_outside(const float *values, size_t count, float limit) {
+  size_t i = 0;
+  for (; i + 64 <= count; i += 64) {  // whole stretches first: one comparison a value, no exit inside
+    int bad = 0;
+    for (size_t j = 0; j < 64; j++) bad |= !(fabsf(values[i + j]) <= limit);
+    if (bad) break;
+  }
+  for (; i < count; i++)
+    if (!(fabsf(values[i]) <= limit)) return (ptrdiff_t)i;
+  return -1;
+}
+
+void nibble_widen_float16(const uint16_t *source, size_t count, float *result) {
+  for (size_t i = 0; i < count; i++) result[i] = nibble_from_float16(source[i]);
+}
+
+void nibble_widen_bfloat16(const uint16_t *source, size_t count, float *result) {
+  for (size_t i = 0; i < count; i++) result[i] = nibble_from_bfloat16(source[i]);
+}

@@ -1,0 +1,135 @@
+// Where a code lies in a block. Specs/page-layout.md has the same in words.
+//
+// A block of keys is a sequence of tiles of 16 tokens x 4 channels; a block of values one of 16 channels x 4 tokens. In
+// both, the 16 are the 32-bit lanes of a register and the 4 are the bytes of a lane, which one integer dot product sums.
+// Tiles are packed into units of whole 64-byte lines.
+#ifndef NIBBLE_LAYOUT_H
+#define NIBBLE_LAYOUT_H
+
+#include "CNibble.h"
+
+// Bits of a float16 or bfloat16 as a float. Portable, so that every instruction set has the same values.
+static inline float nibble_from_bfloat16(uint16_t bits) {
+  union {
+    uint32_t u;
+    float f;
+  } x = {.u = (uint32_t)bits << 16};
+  return x.f;
+}
+
+static inline uint16_t nibble_to_bfloat16(float value) {
+  union {
+    float f;
+    uint32_t u;
+  } x = {.f = value};
+  return (uint16_t)((x.u + 0x7fff + ((x.u >> 16) & 1)) >> 16);
+}
+
+static inline float nibble_from_float16(uint16_t bits) {
+  // Shift exponent and mantissa into place and let one multiplication correct the bias, subnormals included.
+  union {
+    uint32_t u;
+    float f;
+  } x = {.u = (uint32_t)(bits & 0x7fff) << 13}, sign = {.u = (uint32_t)(bits & 0x8000) << 16};
+  const union {
+    uint32_t u;
+    float f;
+  } bias = {.u = 0x77800000};  // 2^112
+  x.f *= bias.f;
+  x.u = (bits & 0x7c00) == 0x7c00 ? x.u | 0x7f800000 : x.u;
+  x.u |= sign.u;
+  return x.f;
+}
+
+static inline uint16_t nibble_to_float16(float value) {
+  union {
+    float f;
+    uint32_t u;
+  } x = {.f = value};
+  const uint32_t sign = (x.u >> 16) & 0x8000;
+  const uint32_t magnitude = x.u & 0x7fffffff;
+  if (magnitude >= 0x47800000) return (uint16_t)(sign | (magnitude > 0x7f800000 ? 0x7e00 : 0x7c00));
+  if (magnitude < 0x38800000) {  // subnormal: round to a multiple of 2^-24
+    union {
+      uint32_t u;
+      float f;
+    } y = {.u = magnitude}, half = {.u = 0x3f000000};  // 0.5 has an ulp of 2^-24
+    y.f += half.f;
+    return (uint16_t)(sign | (y.u - half.u));
+  }
+  const uint32_t rounded = magnitude + 0xfff + ((magnitude >> 13) & 1);
+  return (uint16_t)(sign | ((rounded - 0x38000000) >> 13));
+}
+
+// Tiles of one packing unit, and its bytes.
+static inline int32_t nibble_unit_tiles(int32_t kind) {
+  return kind == NIBBLE_CODES4 ? 2 : kind == NIBBLE_CODES3 ? 8 : kind == NIBBLE_CODES2 ? 4 : 1;
+}
+
+static inline int32_t nibble_unit_bytes(int32_t kind) {
+  return kind == NIBBLE_CODES3 ? 192 : 64;
+}
+
+static inline int32_t nibble_element_bytes(int32_t kind) {
+  return kind == NIBBLE_FLOAT32 ? 4 : 2;
+}
+
+static inline bool nibble_is_rows(int32_t kind) {
+  return kind <= NIBBLE_BFLOAT16;
+}
+
+static inline int32_t nibble_block_tiles(bool is_values, int32_t block_tokens, int32_t channels) {
+  return is_values ? nibble_padded_channels(channels) / 16 * (block_tokens / 4)
+                   : block_tokens / 16 * (channels / 4);
+}
+
+// Bytes of one block's codes.
+static inline int32_t nibble_block_bytes(int32_t kind, bool is_values, int32_t block_tokens,
+                                         int32_t channels) {
+  if (nibble_is_rows(kind)) {
+    const int32_t width = is_values ? nibble_padded_channels(channels) : channels;
+    return (width * block_tokens * nibble_element_bytes(kind) + 63) & ~63;
+  }
+  const int32_t unit = nibble_unit_tiles(kind);
+  const int32_t tiles = nibble_block_tiles(is_values, block_tokens, channels);
+  return (tiles + unit - 1) / unit * nibble_unit_bytes(kind);
+}
+
+static inline int32_t nibble_tile_of_key(int32_t t, int32_t d, int32_t block_tokens) {
+  return d / 4 * (block_tokens / 16) + t / 16;
+}
+
+static inline int32_t nibble_tile_of_value(int32_t t, int32_t d, int32_t block_tokens) {
+  return d / 16 * (block_tokens / 4) + t / 4;
+}
+
+// Byte (0 ..< 64) of an element in its tile.
+static inline int32_t nibble_byte_of_key(int32_t t, int32_t d) {
+  return t % 16 * 4 + d % 4;
+}
+
+static inline int32_t nibble_byte_of_value(int32_t t, int32_t d) {
+  return d % 16 * 4 + t % 4;
+}
+
+// The code at byte `byte` of tile `tile`.
+static inline uint8_t nibble_get_code(int32_t kind, const uint8_t *codes, int32_t tile, int32_t byte) {
+  switch (kind) {
+  case NIBBLE_CODES4: return codes[tile / 2 * 64 + byte] >> (tile % 2 * 4) & 15;
+  case NIBBLE_CODES2: return codes[tile / 4 * 64 + byte] >> (tile % 4 * 2) & 3;
+  case NIBBLE_CODES3: {
+    const uint8_t *unit = codes + tile / 8 * 192;
+    const int32_t k = tile % 8;
+    return (unit[k / 4 * 64 + byte] >> (k % 4 * 2) & 3) | ((unit[128 + byte] >> k & 1) << 2);
+  }
+  default: return codes[tile * 64 + byte];
+  }
+}
+
+// Index of an element of an exact strip's block.
+static inline size_t nibble_row_index(bool is_values, int32_t t, int32_t d, int32_t block_tokens,
+                                      int32_t channels) {
+  return is_values ? (size_t)t * nibble_padded_channels(channels) + d : (size_t)d * block_tokens + t;
+}
+
+#endif

@@ -1,0 +1,164 @@
+// Plain C: the specification of every kernel. Other instruction sets give the same integers.
+#include <string.h>
+
+#include "float_parts.h"
+
+// ---- Integer kernels
+
+NIBBLE_INLINE int32_t entry(int32_t kind, const uint8_t *codes, const int8_t *table, int32_t tile, int32_t byte) {
+  const uint8_t code = nibble_get_code(kind, codes, tile, byte);
+  return kind == NIBBLE_INT8 ? (int8_t)code : table[code];
+}
+
+NIBBLE_INLINE void dot(int32_t kind, const uint8_t *codes, const int8_t *table, int32_t block_tokens,
+                       int32_t channels, const int8_t *queries, size_t stride, int32_t rows, int32_t *out) {
+  for (int32_t t = 0; t < block_tokens; t++) {
+    for (int32_t row = 0; row < rows; row++) out[row * NIBBLE_MAX_BLOCK_TOKENS + t] = 0;
+    for (int32_t d = 0; d < channels; d++) {
+      const int32_t tile = nibble_tile_of_key(t, d, block_tokens);
+      const int32_t value = entry(kind, codes, table, tile, nibble_byte_of_key(t, d)) + 128;
+      for (int32_t row = 0; row < rows; row++)
+        out[row * NIBBLE_MAX_BLOCK_TOKENS + t] += value * queries[row * stride + d];
+    }
+  }
+}
+
+NIBBLE_INLINE void weigh(int32_t kind, const uint8_t *codes, const int8_t *table, int32_t block_tokens,
+                         int32_t padded_channels, const uint8_t *weights, int32_t rows, int32_t *out) {
+  for (int32_t d = 0; d < padded_channels; d++) {
+    for (int32_t row = 0; row < rows; row++) out[row * padded_channels + d] = 0;
+    for (int32_t t = 0; t < block_tokens; t++) {
+      const int32_t tile = nibble_tile_of_value(t, d, block_tokens);
+      const int32_t value = entry(kind, codes, table, tile, nibble_byte_of_value(t, d));
+      for (int32_t row = 0; row < rows; row++)
+        out[row * padded_channels + d] += value * weights[row * NIBBLE_MAX_BLOCK_TOKENS + t];
+    }
+  }
+}
+
+NIBBLE_INLINE void expand(int32_t kind, const uint8_t *codes, const int8_t *table, int32_t tiles, int8_t *out) {
+  for (int32_t tile = 0; tile < tiles; tile++)
+    for (int32_t byte = 0; byte < 64; byte++)
+      out[tile * 64 + byte] = (int8_t)entry(kind, codes, table, tile, byte);
+}
+
+#define INTEGER_KERNELS(name, kind)                                                                            \
+  static void dot_##name(const uint8_t *codes, const int8_t *table, int32_t block_tokens, int32_t channels,    \
+                         const int8_t *queries, size_t stride, int32_t rows, int32_t *out, ptrdiff_t ahead) {  \
+    (void)ahead;                                                                                               \
+    dot(kind, codes, table, block_tokens, channels, queries, stride, rows, out);                               \
+  }                                                                                                            \
+  static void weigh_##name(const uint8_t *codes, const int8_t *table, int32_t block_tokens,                    \
+                           int32_t padded_channels, const uint8_t *weights, int32_t rows, int32_t *out,        \
+                           ptrdiff_t ahead) {                                                                  \
+    (void)ahead;                                                                                               \
+    weigh(kind, codes, table, block_tokens, padded_channels, weights, rows, out);                              \
+  }                                                                                                            \
+  static void expand_##name(const uint8_t *codes, const int8_t *table, int32_t tiles, int8_t *out) {           \
+    expand(kind, codes, table, tiles, out);                                                                    \
+  }
+INTEGER_KERNELS(int8, NIBBLE_INT8)
+INTEGER_KERNELS(codes4, NIBBLE_CODES4)
+INTEGER_KERNELS(codes3, NIBBLE_CODES3)
+INTEGER_KERNELS(codes2, NIBBLE_CODES2)
+
+// ---- Exact rows
+
+NIBBLE_INLINE float element(int32_t kind, const void *codes, size_t index) {
+  switch (kind) {
+  case NIBBLE_FLOAT32: return ((const float *)codes)[index];
+  case NIBBLE_FLOAT16: return nibble_from_float16(((const uint16_t *)codes)[index]);
+  default: return nibble_from_bfloat16(((const uint16_t *)codes)[index]);
+  }
+}
+
+NIBBLE_INLINE void dot_rows(int32_t kind, const void *codes, int32_t block_tokens, int32_t channels,
+                            const float *queries, size_t stride, int32_t rows, float *scores) {
+  for (int32_t row = 0; row < rows; row++)
+    for (int32_t t = 0; t < block_tokens; t++) scores[row * NIBBLE_MAX_BLOCK_TOKENS + t] = 0;
+  for (int32_t d = 0; d < channels; d++)
+    for (int32_t t = 0; t < block_tokens; t++) {
+      const float value = element(kind, codes, (size_t)d * block_tokens + t);
+      for (int32_t row = 0; row < rows; row++)
+        scores[row * NIBBLE_MAX_BLOCK_TOKENS + t] += queries[row * stride + d] * value;
+    }
+}
+
+NIBBLE_INLINE void weigh_rows(int32_t kind, const void *codes, int32_t block_tokens, int32_t padded_channels,
+                              const float *weights, int32_t rows, float *accumulators) {
+  for (int32_t t = 0; t < block_tokens; t++)
+    for (int32_t d = 0; d < padded_channels; d++) {
+      const float value = element(kind, codes, (size_t)t * padded_channels + d);
+      for (int32_t row = 0; row < rows; row++)
+        accumulators[row * padded_channels + d] += weights[row * NIBBLE_MAX_BLOCK_TOKENS + t] * value;
+    }
+}
+
+#define ROW_KERNELS(name, kind)                                                                                \
+  static void dot_##name(const void *codes, int32_t block_tokens, int32_t channels, const float *queries,      \
+                         size_t stride, int32_t rows, float *scores, ptrdiff_t ahead) {                        \
+    (void)ahead;                                                                                               \
+    dot_rows(kind, codes, block_tokens, channels, queries, stride, rows, scores);                              \
+  }                                                                                                            \
+  static void weigh_##name(const void *codes, int32_t block_tokens, int32_t padded_channels,                   \
+                           const float *weights, int32_t rows, float *accumulators, ptrdiff_t ahead) {         \
+    (void)ahead;                                                                                               \
+    weigh_rows(kind, codes, block_tokens, padded_channels, weights, rows, accumulators);                       \
+  }
+ROW_KERNELS(float32, NIBBLE_FLOAT32)
+ROW_KERNELS(float16, NIBBLE_FLOAT16)
+ROW_KERNELS(bfloat16, NIBBLE_BFLOAT16)
+
+// ---- Float parts
+
+static void finish_scores(const nibble_score_finish *a) { nibble_finish_scores(a); }
+static float softmax(float *scores, int32_t tokens, float bias, float scale, float *maximum, float *sum) {
+  return nibble_softmax(scores, tokens, bias, scale, maximum, sum);
+}
+static void start_weights(nibble_weight_start *a) { nibble_start_weights(a); }
+static void finish_values(const nibble_value_finish *a) { nibble_finish_values(a); }
+static void combine(float *result, float a, const float *source, float b, size_t n) {
+  nibble_combine_floats(result, a, source, b, n);
+}
+static float dot_floats(const float *a, const float *b, size_t n) { return nibble_dot_floats(a, b, n); }
+static void quantize_query(const float *query, int32_t channels, bool halves, int8_t *high, int8_t *low,
+                           float *scale) {
+  nibble_quantize_floats(query, channels, halves, high, low, scale);
+}
+static void hadamard(float *values, int32_t count, float factor) { nibble_hadamard_floats(values, count, factor); }
+static void nearest_entries(const float *values, size_t count, float inverse_scale, const float *thresholds,
+                            int32_t levels, uint8_t *codes) {
+  nibble_nearest_codes(values, count, inverse_scale, thresholds, levels, codes);
+}
+static void even_levels(const float *values, size_t count, float inverse_scale, float zero, float top,
+                        uint8_t *codes) {
+  nibble_even_codes(values, count, inverse_scale, zero, top, codes);
+}
+
+const nibble_kernels nibble_scalar_kernels = {
+    .name = "scalar",
+    .dot = {[NIBBLE_INT8] = dot_int8,
+            [NIBBLE_CODES4] = dot_codes4,
+            [NIBBLE_CODES3] = dot_codes3,
+            [NIBBLE_CODES2] = dot_codes2},
+    .weigh = {[NIBBLE_INT8] = weigh_int8,
+              [NIBBLE_CODES4] = weigh_codes4,
+              [NIBBLE_CODES3] = weigh_codes3,
+              [NIBBLE_CODES2] = weigh_codes2},
+    .expand = {[NIBBLE_INT8] = expand_int8,
+               [NIBBLE_CODES4] = expand_codes4,
+               [NIBBLE_CODES3] = expand_codes3,
+               [NIBBLE_CODES2] = expand_codes2},
+    .dot_rows = {dot_float32, dot_float16, dot_bfloat16},
+    .weigh_rows = {weigh_float32, weigh_float16, weigh_bfloat16},
+    .finish_scores = finish_scores,
+    .softmax = softmax,
+    .start_weights = start_weights,
+    .finish_values = finish_values,
+    .combine = combine,
+    .dot_floats = dot_floats,
+    .quantize_query = quantize_query,
+    .hadamard = hadamard,
+    .nearest_entries = nearest_entries,
+    .even_levels = even_levels,
+};

@@ -1,0 +1,163 @@
+/// The written form of a description, as it stands in policies, tables and JSON.
+extension CodecDescription: CustomStringConvertible {
+  /// Names of the built-in codes, in the order in which help texts list them.
+  public static let builtInNames = [
+    "float32", "float16", "bfloat16", "int8", "linear", "clustered", "rotated",
+  ]
+
+  /// The keys of a codec mapping, beside `codec`, in the order in which they are written.
+  public static let optionNames = ["bits", "axis", "group", "zero_point", "rotation", "mean"]
+
+  /// The code's name, without bits.
+  public var name: String {
+    switch code {
+    case .float32: "float32"
+    case .float16: "float16"
+    case .bfloat16: "bfloat16"
+    case .int8: "int8"
+    case .linear: "linear"
+    case .clustered: "clustered"
+    case .rotated: "rotated"
+    case .custom(let name): name
+    }
+  }
+
+  /// `codec:bits` and whatever differs from the code's defaults, for example
+  /// `linear:4 axis=channel group=32`.
+  public var description: String {
+    ([shortName] + optionsUnlikeDefault.map { "\($0.key)=\($0.value)" }).joined(separator: " ")
+  }
+
+  /// `codec:bits`, or the name alone where the bits follow from it.
+  public var shortName: String {
+    switch code {
+    case .linear, .clustered, .rotated: "\(name):\(bits)"
+    default: name
+    }
+  }
+
+  private var optionsUnlikeDefault: [(key: String, value: String)] {
+    let plain = CodecDescription(code, bits: bits)
+    var options: [(String, String)] = []
+    if axis != plain.axis { options.append(("axis", axis.rawValue)) }
+    if let group { options.append(("group", String(group))) }
+    if zeroPoint != plain.zeroPoint { options.append(("zero_point", String(zeroPoint))) }
+    if isRotated != plain.isRotated { options.append(("rotation", isRotated ? "hadamard" : "none")) }
+    if removesMean { options.append(("mean", "removed")) }
+    return options
+  }
+
+  /// Reads `name` or `name:bits`.
+  ///
+  /// - Parameters:
+  ///   - text: The written form.
+  ///   - customNames: Names that a host has registered.
+  /// - Throws: ``CodecError/unknownCodec(name:nearest:)`` or ``CodecError/unsupportedBits(codec:bits:accepted:)``.
+  public init(
+    parsing text: String,
+    customNames: [String] = []
+  ) throws(CodecError) {
+    let parts = text.split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false)
+      .map(String.init)
+    let code = try Self.code(named: parts[0], customNames: customNames)
+    guard parts.count == 2 else {
+      self.init(code)
+      return
+    }
+    let accepted = Self.acceptedBits(of: code)
+    guard let bits = Int(parts[1]), accepted.contains(bits) else {
+      throw .unsupportedBits(codec: parts[0], bits: parts[1], accepted: accepted)
+    }
+    self.init(code, bits: bits)
+  }
+
+  /// Sets one option by its written name.
+  ///
+  /// - Throws: ``CodecError/unknownOption(name:nearest:)`` or
+  ///   ``CodecError/invalidOption(name:value:expected:)``.
+  public mutating func set(option: String, to value: String) throws(CodecError) {
+    switch option {
+    case "bits":
+      let accepted = Self.acceptedBits(of: code)
+      guard let bits = Int(value), accepted.contains(bits) else {
+        throw .unsupportedBits(codec: name, bits: value, accepted: accepted)
+      }
+      self.bits = bits
+    case "axis":
+      guard let axis = ScaleAxis(rawValue: value) else {
+        throw .invalidOption(
+          name: option,
+          value: value,
+          expected: ScaleAxis.allCases.map(\.rawValue)
+        )
+      }
+      self.axis = axis
+    case "group":
+      guard let group = Int(value), group > 0, group % 16 == 0, group <= 4096 else {
+        throw .invalidOption(name: option, value: value, expected: ["a multiple of 16"])
+      }
+      self.group = group
+    case "zero_point":
+      zeroPoint = try Self.choice(option, value, yes: "true", no: "false")
+    case "rotation":
+      isRotated = try Self.choice(option, value, yes: "hadamard", no: "none")
+    case "mean":
+      removesMean = try Self.choice(option, value, yes: "removed", no: "kept")
+    default:
+      throw .unknownOption(name: option, nearest: nearest(option, among: Self.optionNames))
+    }
+  }
+
+  private static func code(named name: String, customNames: [String]) throws(CodecError) -> Code {
+    switch name {
+    case "float32": return .float32
+    case "float16": return .float16
+    case "bfloat16": return .bfloat16
+    case "int8": return .int8
+    case "linear": return .linear
+    case "clustered": return .clustered
+    case "rotated": return .rotated
+    default:
+      if customNames.contains(name) { return .custom(name) }
+      throw .unknownCodec(name: name, nearest: nearest(name, among: builtInNames + customNames))
+    }
+  }
+
+  private static func choice(
+    _ option: String,
+    _ value: String,
+    yes: String,
+    no: String
+  ) throws(CodecError) -> Bool {
+    switch value {
+    case yes: return true
+    case no: return false
+    default: throw .invalidOption(name: option, value: value, expected: [yes, no])
+    }
+  }
+}
+
+/// The word in `words` that takes the fewest edits to reach from `word`, if it is close enough to be a slip.
+///
+/// Complexity: O(`words.count` · `word.count`²).
+package func nearest(_ word: String, among words: [String]) -> String? {
+  let scored = words.map { ($0, editDistance(word, $0)) }
+  guard let best = scored.min(by: { $0.1 < $1.1 }) else { return nil }
+  return best.1 <= max(2, word.count / 2) ? best.0 : nil
+}
+
+private func editDistance(_ a: String, _ b: String) -> Int {
+  let a = Array(a.prefix(64))
+  let b = Array(b)
+  var row = Array(0...b.count)
+  for (i, x) in a.enumerated() {
+    var diagonal = row[0]
+    row[0] = i + 1
+    for (j, y) in b.enumerated() {
+      let replaced = diagonal + (x == y ? 0 : 1)
+      diagonal = row[j + 1]
+      row[j + 1] = min(replaced, row[j] + 1, row[j + 1] + 1)
+    }
+  }
+  return row[b.count]
+}

@@ -1,0 +1,122 @@
+/// What one strip (the keys or the values of one KV head in one page) is encoded with.
+///
+/// A description is what a policy names: a code, its bits, and its modifiers. It says nothing about
+/// shapes; ``StripCodec`` binds it to a head dimension and a page length.
+public struct CodecDescription: Hashable, Sendable {
+  /// The code itself.
+  public enum Code: Hashable, Sendable {
+    /// Exact 32-bit rows.
+    case float32
+    /// Exact rows of half precision.
+    case float16
+    /// Exact rows in bfloat16.
+    case bfloat16
+    /// Eight bits, symmetric, one scale per token row (or group of channels).
+    case int8
+    /// Evenly spaced levels (2, 3, 4 or 8 bits) between the smallest and the largest value.
+    case linear
+    /// A table fitted to the strip by exact one-dimensional k-means (2, 3 or 4 bits).
+    case clustered
+    /// A random rotation and the Lloyd-Max table of the normal distribution (2, 3 or 4 bits).
+    case rotated
+    /// A codec registered by the host under this name.
+    case custom(String)
+  }
+
+  /// Along which axis of a strip a scale is shared.
+  public enum ScaleAxis: String, Hashable, Sendable, CaseIterable {
+    /// One scale for each token row.
+    case token
+    /// One scale for each channel and page.
+    case channel
+    /// No scale: the table alone says what a code means (`clustered` only).
+    case none
+  }
+
+  /// The code.
+  public var code: Code
+  /// Bits of one code, without side information.
+  public var bits: Int
+  /// The axis that shares a scale.
+  public var axis: ScaleAxis
+  /// Values that share a scale: channels for ``ScaleAxis/token``, tokens for ``ScaleAxis/channel``.
+  /// `nil` means the whole row, or the whole page.
+  public var group: Int?
+  /// Whether the levels have a zero point (asymmetric) or are symmetric about zero.
+  public var zeroPoint: Bool
+  /// Whether rows pass through the random signed Hadamard transform before they are encoded.
+  public var isRotated: Bool
+  /// Whether the mean of the sequence's first sealed page is subtracted before encoding. Attention stays exact:
+  /// softmax ignores a constant in the scores, and the softmax weights sum to one.
+  public var removesMean: Bool
+
+  /// Creates a description with the defaults of `code`.
+  ///
+  /// - Parameters:
+  ///   - code: The code.
+  ///   - bits: Bits of one code; `nil` takes the code's default.
+  public init(_ code: Code, bits: Int? = nil) {
+    self.code = code
+    self.bits = bits ?? Self.defaultBits(of: code)
+    axis = .token
+    group = nil
+    zeroPoint = code == .linear
+    isRotated = code == .rotated
+    removesMean = false
+  }
+
+  /// Exact 32-bit rows.
+  public static let float32 = CodecDescription(.float32)
+  /// Exact rows of half precision.
+  public static let float16 = CodecDescription(.float16)
+  /// Exact rows in bfloat16.
+  public static let bfloat16 = CodecDescription(.bfloat16)
+  /// Eight bits, one scale per token row.
+  public static let int8 = CodecDescription(.int8)
+  /// Evenly spaced levels with a zero point, one scale per token row.
+  public static func linear(_ bits: Int) -> CodecDescription { CodecDescription(.linear, bits: bits) }
+  /// A table fitted to each strip, with one scale per token row.
+  public static func clustered(_ bits: Int) -> CodecDescription {
+    CodecDescription(.clustered, bits: bits)
+  }
+  /// Random rotation and a Lloyd-Max table, one scale per token row.
+  public static func rotated(_ bits: Int) -> CodecDescription {
+    CodecDescription(.rotated, bits: bits)
+  }
+
+  /// The same description with the mean removed.
+  public var centred: CodecDescription {
+    var copy = self
+    copy.removesMean = true
+    return copy
+  }
+
+  /// Whether rows are stored as they are (in one of the three floating-point formats).
+  public var isExactRows: Bool {
+    switch code {
+    case .float32, .float16, .bfloat16: true
+    default: false
+    }
+  }
+}
+
+extension CodecDescription {
+  static func defaultBits(of code: Code) -> Int {
+    switch code {
+    case .float32: 32
+    case .float16, .bfloat16: 16
+    case .int8: 8
+    case .linear, .clustered, .rotated: 4
+    case .custom: 0
+    }
+  }
+
+  /// The bits that `code` accepts.
+  public static func acceptedBits(of code: Code) -> [Int] {
+    switch code {
+    case .linear: [2, 3, 4, 8]
+    case .clustered, .rotated: [2, 3, 4]
+    case .float32, .float16, .bfloat16, .int8, .custom: [defaultBits(of: code)]
+    }
+  }
+}

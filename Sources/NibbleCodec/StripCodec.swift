@@ -1,0 +1,318 @@
+internal import CNibble
+
+/// A codec description bound to a shape: it encodes the keys or the values of one KV head in one page.
+///
+/// A strip is (pageTokens, headDim) values. Its bytes are codes followed by side information; Specs/page-layout.md and
+/// Specs/codecs.md have both in full.
+public struct StripCodec: Sendable {
+  /// What is encoded how.
+  public let description: CodecDescription
+  /// Keys or values.
+  public let side: KVSide
+  /// Channels of a row: a multiple of 8 from 8 to 512.
+  public let headDim: Int
+  /// Tokens of a page.
+  public let pageTokens: Int
+  /// Bytes of one strip, by purpose.
+  public let bytes: Bytes
+
+  let layout: nibble_strip
+  let rule: nibble_rule
+  let levels: Int
+  package let custom: (any CustomCodec)?
+
+  /// Bytes of one strip, by purpose.
+  public struct Bytes: Hashable, Sendable {
+    /// Codes, or exact rows, with the padding of their lines.
+    public var codes: Int
+    /// Tables fitted to the strip.
+    public var tables: Int
+    /// Scales and zero points.
+    public var scales: Int
+
+    /// Everything.
+    public var total: Int { codes + tables + scales }
+  }
+
+  /// Binds a description to a shape.
+  ///
+  /// - Parameters:
+  ///   - description: The code and its modifiers.
+  ///   - side: Keys or values.
+  ///   - headDim: Channels of a row: a multiple of 8 from 8 to 512.
+  ///   - pageTokens: Tokens of a page: 16, 32, 48 or a multiple of 64, at most 1,024.
+  ///   - custom: The host's codec, for ``CodecDescription/Code/custom(_:)``.
+  /// - Throws: ``CodecError`` if the description, the shape or their combination is not possible.
+  public init(
+    _ description: CodecDescription,
+    side: KVSide,
+    headDim: Int,
+    pageTokens: Int,
+    custom: (any CustomCodec)? = nil
+  ) throws(CodecError) {
+    guard headDim >= 8, headDim <= 512, headDim % 8 == 0 else {
+      throw .unsupportedHeadDimension(headDim)
+    }
+    guard Self.isPossible(pageTokens: pageTokens) else { throw .unsupportedPageTokens(pageTokens) }
+    self.description = description
+    self.side = side
+    self.headDim = headDim
+    self.pageTokens = pageTokens
+    self.custom = custom
+    var builder = StripLayoutBuilder(
+      description: description,
+      side: side,
+      headDim: headDim,
+      pageTokens: pageTokens
+    )
+    if case .custom(let name) = description.code {
+      guard let custom else { throw .unknownCodec(name: name, nearest: nil) }
+      let count = custom.byteCount(tokens: pageTokens, headDim: headDim)
+      guard count > 0, count <= pageTokens * headDim * 16 else {
+        throw .custom(name: name, message: "a strip of \(count) bytes is not possible")
+      }
+      builder.custom(byteCount: count)
+    } else {
+      try builder.build()
+    }
+    layout = builder.layout
+    rule = builder.rule
+    levels = builder.levels
+    bytes = builder.bytes
+  }
+
+  /// Whether pages may have this many tokens.
+  package static func isPossible(pageTokens: Int) -> Bool {
+    [16, 32, 48].contains(pageTokens)
+      || (pageTokens >= 64 && pageTokens <= 1024 && pageTokens % 64 == 0)
+  }
+
+  /// Values of one strip.
+  public var valueCount: Int { headDim * pageTokens }
+
+  /// Bits per value, with all side information and padding inside the strip.
+  public var bitsPerValue: Double { Double(bytes.total * 8) / Double(valueCount) }
+
+  /// Encodes one strip.
+  ///
+  /// - Parameters:
+  ///   - rows: Values of shape (pageTokens, headDim).
+  ///   - mean: A vector of `headDim` values that is subtracted from every row first, or `nil`.
+  /// - Returns: ``bytes`` bytes: codes, then side information.
+  /// - Throws: ``CodecError/wrongLength(what:count:expected:)``, ``CodecError/valueOutOfRange(token:channel:value:limit:)``
+  ///   for values that are not finite, or ``CodecError/custom(name:message:)``.
+  public func encode(_ rows: Span<Float>, mean: [Float]? = nil) throws(CodecError) -> [UInt8] {
+    try check(count: rows.count, expected: valueCount, what: "rows")
+    if let mean { try check(count: mean.count, expected: headDim, what: "mean") }
+    var copy = [Float](repeating: 0, count: valueCount)
+    for index in rows.indices {
+      guard rows[index].isFinite else {
+        throw .valueOutOfRange(
+          token: index / headDim,
+          channel: index % headDim,
+          value: rows[index],
+          limit: .greatestFiniteMagnitude
+        )
+      }
+      copy[index] = rows[index]
+    }
+    var result = [UInt8](repeating: 0, count: bytes.total)
+    var scratch = StripScratch(for: [self])
+    try result.withUnsafeMutableBufferPointer { target throws(CodecError) in
+      guard let base = target.baseAddress else { return }
+      try copy.withUnsafeMutableBufferPointer { source throws(CodecError) in
+        guard let rows = source.baseAddress else { return }
+        try encode(
+          prepared: rows,
+          mean: mean,
+          codes: base,
+          side: base + bytes.codes,
+          scratch: &scratch
+        )
+      }
+    }
+    return result
+  }
+
+  /// Decodes one strip.
+  ///
+  /// - Parameters:
+  ///   - bytes: What ``encode(_:mean:)`` returned.
+  ///   - mean: The vector that was subtracted.
+  /// - Returns: Values of shape (pageTokens, headDim).
+  /// - Throws: ``CodecError/wrongLength(what:count:expected:)`` or ``CodecError/custom(name:message:)``.
+  public func decode(_ bytes: [UInt8], mean: [Float]? = nil) throws(CodecError) -> [Float] {
+    try check(count: bytes.count, expected: self.bytes.total, what: "bytes")
+    if let mean { try check(count: mean.count, expected: headDim, what: "mean") }
+    var rows = [Float](repeating: 0, count: valueCount)
+    try rows.withUnsafeMutableBufferPointer { target throws(CodecError) in
+      try bytes.withUnsafeBufferPointer { source throws(CodecError) in
+        guard let base = source.baseAddress, let rows = target.baseAddress else { return }
+        try decode(codes: base, side: base + self.bytes.codes, mean: mean, into: rows)
+      }
+    }
+    return rows
+  }
+
+  private func check(count: Int, expected: Int, what: String) throws(CodecError) {
+    guard count == expected else {
+      throw .wrongLength(what: what, count: count, expected: expected)
+    }
+  }
+}
+
+// MARK: - The boundary to the runtime and to C
+
+extension StripCodec {
+  /// Bytes of codes and of side information: where a page puts its strips.
+  package var codeBytes: Int { bytes.codes }
+  package var sideBytes: Int { bytes.tables + bytes.scales }
+
+  /// The C layout. For a host's codec it is the layout of the float rows that it decodes to.
+  package var stripLayout: StripLayout { StripLayout(value: layout) }
+
+  /// Encodes rows (pageTokens, headDim), which it overwrites: first the mean goes, then the rotation comes.
+  package func encode(
+    prepared rows: UnsafeMutablePointer<Float>,
+    mean: [Float]?,
+    codes: UnsafeMutablePointer<UInt8>,
+    side: UnsafeMutablePointer<UInt8>,
+    scratch: inout StripScratch
+  ) throws(CodecError) {
+    if let mean {
+      for token in 0..<pageTokens {
+        let row = rows + token * headDim
+        for channel in 0..<headDim { row[channel] -= mean[channel] }
+      }
+    }
+    if description.isRotated { nibble_rotate(rows, pageTokens, Int32(headDim)) }
+    if let custom {
+      try encode(with: custom, rows: rows, codes: codes)
+      return
+    }
+    withUnsafePointer(to: layout) { layout in
+      nibble_encode(layout, rule, Int32(levels), rows, codes, side, scratch.memory)
+    }
+  }
+
+  /// Decodes tokens into rows (count, headDim), in the space of the model: rotated back, mean added.
+  package func decode(
+    codes: UnsafePointer<UInt8>,
+    side: UnsafePointer<UInt8>,
+    mean: [Float]?,
+    into rows: UnsafeMutablePointer<Float>
+  ) throws(CodecError) {
+    if let custom {
+      try decode(with: custom, codes: codes, into: rows)
+    } else {
+      withUnsafePointer(to: layout) { layout in
+        nibble_decode(layout, codes, side, 0, Int32(pageTokens), rows)
+      }
+    }
+    if description.isRotated { nibble_rotate_back(rows, pageTokens, Int32(headDim)) }
+    if let mean {
+      for token in 0..<pageTokens {
+        let row = rows + token * headDim
+        for channel in 0..<headDim { row[channel] += mean[channel] }
+      }
+    }
+  }
+
+  /// Decodes a host's strip into rows (pageTokens, headDim), in the space it was encoded in.
+  package func decode(
+    with custom: any CustomCodec,
+    codes: UnsafePointer<UInt8>,
+    into rows: UnsafeMutablePointer<Float>
+  ) throws(CodecError) {
+    let bytes = UnsafeBufferPointer(
+      start: codes,
+      count: custom.byteCount(tokens: pageTokens, headDim: headDim)
+    )
+    var target = UnsafeMutableBufferPointer(start: rows, count: valueCount).mutableSpan
+    do {
+      try custom.decode(
+        bytes: bytes.span,
+        tokens: pageTokens,
+        headDim: headDim,
+        into: &target
+      )
+    } catch {
+      throw .custom(name: custom.name, message: "\(error)")
+    }
+  }
+
+  private func encode(
+    with custom: any CustomCodec,
+    rows: UnsafeMutablePointer<Float>,
+    codes: UnsafeMutablePointer<UInt8>
+  ) throws(CodecError) {
+    let count = custom.byteCount(tokens: pageTokens, headDim: headDim)
+    var target = UnsafeMutableBufferPointer(start: codes, count: count).mutableSpan
+    let source = UnsafeBufferPointer(start: UnsafePointer(rows), count: valueCount)
+    do {
+      try custom.encode(rows: source.span, tokens: pageTokens, headDim: headDim, into: &target)
+    } catch {
+      throw .custom(name: custom.name, message: "\(error)")
+    }
+  }
+}
+
+/// The C layout of a strip, opaque to modules that do not import the C module themselves.
+package struct StripLayout: Sendable {
+  var value: nibble_strip
+
+  /// Calls `body` with a pointer to the `nibble_strip`.
+  package func withPointer<R>(_ body: (UnsafeRawPointer) throws -> R) rethrows -> R {
+    try withUnsafePointer(to: value) { try body(UnsafeRawPointer($0)) }
+  }
+}
+
+/// Working memory of the encoder, reused from strip to strip.
+package struct StripScratch: ~Copyable {
+  fileprivate let memory: UnsafeMutableRawPointer
+
+  /// Memory enough for each of `codecs`.
+  package init(for codecs: [StripCodec]) {
+    let count = codecs.map { codec in
+      withUnsafePointer(to: codec.layout) { Int(nibble_encode_scratch_bytes($0)) }
+    }.max() ?? 0
+    memory = .allocate(byteCount: max(count, 64), alignment: 64)
+  }
+
+  deinit { memory.deallocate() }
+}
+
+extension StripCodec {
+  /// Writes rows, `stride` values apart, at a token of an exact strip.
+  package func writeRows(
+    _ rows: UnsafePointer<Float>,
+    stride: Int,
+    count: Int,
+    at token: Int,
+    codes: UnsafeMutablePointer<UInt8>
+  ) {
+    withUnsafePointer(to: layout) { layout in
+      nibble_write_rows(layout, codes, Int32(token), Int32(count), rows, stride)
+    }
+  }
+
+  /// Writes all rows of an exact strip.
+  package func writePage(_ rows: UnsafePointer<Float>, codes: UnsafeMutablePointer<UInt8>) {
+    writeRows(rows, stride: headDim, count: pageTokens, at: 0, codes: codes)
+  }
+
+  /// Decodes a strip into rows (pageTokens, headDim) in the space that codes are in: rotated, without the mean.
+  package func decodeCoded(
+    codes: UnsafePointer<UInt8>,
+    side: UnsafePointer<UInt8>,
+    into rows: UnsafeMutablePointer<Float>
+  ) throws(CodecError) {
+    if let custom {
+      try decode(with: custom, codes: codes, into: rows)
+    } else {
+      withUnsafePointer(to: layout) { layout in
+        nibble_decode(layout, codes, side, 0, Int32(pageTokens), rows)
+      }
+    }
+  }
+}

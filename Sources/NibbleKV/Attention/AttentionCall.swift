@@ -1,0 +1,341 @@
+internal import CNibble
+import NibbleCodec
+import NibblePolicy
+import Synchronization
+
+#if canImport(Glibc)
+import Glibc
+#elseif canImport(Darwin)
+import Darwin
+#endif
+
+/// One call of attention: a layer's newest queries over its sink page, sealed pages and exact pages.
+///
+/// Work is cut into items of (KV head, block of query tokens, segment of pages). The cut depends on shapes alone and
+/// results are combined in the order of the segments, so the number of threads never changes the output.
+struct AttentionCall {
+  let kernels: LayerKernels
+  let state: LayerState
+  let shape: ModelShape
+  let options: AttentionOptions
+  let queries: UnsafePointer<Float>
+  let queryTokens: Int
+  let output: UnsafeMutablePointer<Float>
+
+  private var dim: Int { shape.headDim }
+  private var padded: Int { (dim + 15) & ~15 }
+  private var group: Int { shape.queryHeads / shape.kvHeads }
+
+  func run(workers: Workers, scratch: CallScratch) throws(KVError) {
+    guard queryTokens > 0 else { return }
+    let cut = Cut(call: self)
+    let failure = Mutex<KVError?>(nil)
+    guard cut.segments > 1 else {
+      workers.run(items: cut.itemCount) { item, worker in
+        let memory = scratch.workers[worker]
+        do throws(KVError) {
+          try attend(cut.item(item), into: memory.combined, memory: memory)
+          finish(cut.item(item), memory.combined)
+        } catch {
+          failure.withLock { $0 = error }
+        }
+      }
+      if let error = failure.withLock({ $0 }) { throw error }
+      return
+    }
+    let floats = CombinedRows.floatCount(rows: cut.rowsOfBlock, padded: padded)
+    let results = Results(base: scratch.results(count: cut.itemCount * floats), floats: floats)
+    workers.run(items: cut.itemCount) { item, worker in
+      let combined = results.rows(item, count: cut.rowsOfBlock, padded: padded)
+      do throws(KVError) {
+        try attend(cut.item(item), into: combined, memory: scratch.workers[worker])
+      } catch {
+        failure.withLock { $0 = error }
+      }
+    }
+    if let error = failure.withLock({ $0 }) { throw error }
+    for first in stride(from: 0, to: cut.itemCount, by: cut.segments) {
+      let total = results.rows(first, count: cut.rowsOfBlock, padded: padded)
+      let item = cut.item(first)
+      for segment in 1..<cut.segments {
+        let part = results.rows(first + segment, count: cut.rowsOfBlock, padded: padded)
+        add(part, to: total, rows: item.rowCount)
+      }
+      finish(item, total)
+    }
+  }
+
+  private struct Results: @unchecked Sendable {
+    let base: UnsafeMutablePointer<Float>
+    let floats: Int
+
+    func rows(_ item: Int, count: Int, padded: Int) -> CombinedRows {
+      CombinedRows(base: base + item * floats, rows: count, padded: padded)
+    }
+  }
+
+  // MARK: - One item
+
+  private func attend(
+    _ item: Cut.Item,
+    into combined: CombinedRows,
+    memory: WorkerScratch
+  ) throws(KVError) {
+    combined.reset(rows: item.rowCount)
+    gather(item, into: memory)
+    let geometry = kernels.geometry
+    if item.isFirst, let page = state.sinkPage {
+      let tokens = geometry.sinkTokens(of: state.tokenCount)
+      let span = Span(kind: .sink, position: 0, pages: 1, lastTokens: tokens)
+      withAddress(page.base) { run(span, $0, item, memory, into: combined) }
+    }
+    if !item.pages.isEmpty {
+      let span = Span(
+        kind: .sealed,
+        position: geometry.sinks + item.pages.lowerBound * geometry.pageTokens,
+        pages: item.pages.count,
+        lastTokens: geometry.pageTokens
+      )
+      if kernels.decodes(head: item.head) {
+        try runDecoded(item, memory, into: combined)
+      } else {
+        withAddresses(from: item.pages.lowerBound) { run(span, $0, item, memory, into: combined) }
+      }
+    }
+    if item.isLast, state.pages.count > state.sealedCount {
+      let paged = geometry.pagedTokens(of: state.tokenCount)
+      let span = Span(
+        kind: .exact,
+        position: geometry.sinks + state.sealedCount * geometry.pageTokens,
+        pages: state.pages.count - state.sealedCount,
+        lastTokens: paged - (state.pages.count - 1) * geometry.pageTokens
+      )
+      withAddresses(from: state.sealedCount) { run(span, $0, item, memory, into: combined) }
+    }
+  }
+
+  /// The item's query rows, (tokens, members, headDim), in the model's space and rotated.
+  private func gather(_ item: Cut.Item, into memory: WorkerScratch) {
+    let rows = item.rowCount
+    let members = item.members.count
+    for (index, token) in item.tokens.enumerated() {
+      let source = queries + row(of: token, item, member: 0) * dim
+      (memory.queries + index * members * dim).update(from: source, count: members * dim)
+      let position = Int64(state.tokenCount - queryTokens + token)
+      (memory.positions + index * members).update(repeating: position, count: members)
+    }
+    if kernels.plan.keys[item.head].description.isRotated, !item.pages.isEmpty {
+      memory.rotatedQueries.update(from: memory.queries, count: rows * dim)
+      nibble_rotate(memory.rotatedQueries, rows, Int32(dim))
+    }
+  }
+
+  /// The row, in queries and output, of a query token and a member of the item's part of the group.
+  private func row(of token: Int, _ item: Cut.Item, member: Int) -> Int {
+    token * shape.queryHeads + item.head * group + item.members.lowerBound + member
+  }
+
+  private struct Span {
+    let kind: LayerKernels.PageKind
+    let position: Int
+    let pages: Int
+    let lastTokens: Int
+  }
+
+  private typealias Addresses = UnsafePointer<UnsafePointer<UInt8>?>
+
+  private func withAddress(_ base: UnsafeMutablePointer<UInt8>, _ body: (Addresses) -> Void) {
+    withUnsafePointer(to: UnsafePointer<UInt8>?(base), body)
+  }
+
+  private func withAddresses(from index: Int, _ body: (Addresses) -> Void) {
+    state.addresses.withUnsafeBufferPointer { addresses in
+      guard let base = addresses.baseAddress else { return }
+      // An Address is one pointer and nothing else.
+      let raw = UnsafeRawPointer(base + index)
+      body(raw.assumingMemoryBound(to: UnsafePointer<UInt8>?.self))
+    }
+  }
+
+  /// Attends over a span of pages and adds the result to the item's rows.
+  private func run(
+    _ span: Span,
+    _ addresses: Addresses,
+    _ item: Cut.Item,
+    _ memory: WorkerScratch,
+    into combined: CombinedRows
+  ) {
+    let head = item.head
+    let rowCount = item.rowCount
+    let isCoded = span.kind == .sealed || span.kind == .decoded
+    let keyMean = isCoded ? state.means?.keys[head] : nil
+    let valueMean = isCoded ? state.means?.values[head] : nil
+    if let keyMean {
+      keyMean.withUnsafeBufferPointer { mean in
+        for row in 0..<rowCount {
+          memory.bias[row] = nibble_dot(memory.queries + row * dim, mean.baseAddress, dim)
+        }
+      }
+    }
+    let isRotated = isCoded && kernels.plan.keys[head].description.isRotated
+    let offsets = kernels.offsets(span.kind, head: head)
+    var run = nibble_run(
+      pages: addresses,
+      page_count: Int32(span.pages),
+      last_page_tokens: Int32(span.lastTokens),
+      first_position: Int64(span.position),
+      keys: kernels.keyStrip(span.kind, head: head),
+      values: kernels.valueStrip(span.kind, head: head),
+      key_codes: offsets.keyCodes,
+      key_side: offsets.keySide,
+      value_codes: offsets.valueCodes,
+      value_side: offsets.valueSide
+    )
+    var rows = nibble_rows(
+      count: Int32(rowCount),
+      queries: isRotated ? memory.rotatedQueries : memory.queries,
+      positions: memory.positions,
+      bias: keyMean == nil ? nil : UnsafePointer(memory.bias),
+      window: Int64(options.window ?? 0),
+      scale: options.scale ?? 1 / Float(dim).squareRoot(),
+      soft_cap: options.softCap ?? 0
+    )
+    var partial = nibble_partial(
+      maximum: memory.maximum,
+      sum: memory.sum,
+      accumulator: memory.accumulator
+    )
+    nibble_attend(&run, &rows, &partial, memory.kernel)
+    let rotatesValues = isCoded && kernels.plan.values[head].description.isRotated
+    add(memory, rows: rowCount, isRotated: rotatesValues, mean: valueMean, to: combined)
+  }
+
+  /// Pages of a host's codec: each is decoded and attended to by itself.
+  private func runDecoded(
+    _ item: Cut.Item,
+    _ memory: WorkerScratch,
+    into combined: CombinedRows
+  ) throws(KVError) {
+    let head = item.head
+    let geometry = kernels.geometry
+    let keys = kernels.plan.keys[head]
+    let values = kernels.plan.values[head]
+    let source = kernels.offsets(.sealed, head: head)
+    let target = kernels.offsets(.decoded, head: head)
+    let page = memory.decodedPage(bytes: kernels.decodedByteCount(head: head))
+    let bytes = page.assumingMemoryBound(to: UInt8.self)
+    let rows = UnsafeMutablePointer<Float>.allocate(capacity: keys.valueCount)
+    defer { rows.deallocate() }
+    for index in item.pages {
+      let base = state.pages[index].base
+      do throws(CodecError) {
+        try keys.decodeCoded(
+          codes: base + source.keyCodes,
+          side: base + source.keySide,
+          into: rows
+        )
+        nibble_write_rows(
+          kernels.keyStrip(.decoded, head: head),
+          bytes + target.keyCodes,
+          0,
+          Int32(geometry.pageTokens),
+          rows,
+          dim
+        )
+        try values.decodeCoded(
+          codes: base + source.valueCodes,
+          side: base + source.valueSide,
+          into: rows
+        )
+        nibble_write_rows(
+          kernels.valueStrip(.decoded, head: head),
+          bytes + target.valueCodes,
+          0,
+          Int32(geometry.pageTokens),
+          rows,
+          dim
+        )
+      } catch {
+        throw .codec(error)
+      }
+      let span = Span(
+        kind: .decoded,
+        position: geometry.sinks + index * geometry.pageTokens,
+        pages: 1,
+        lastTokens: geometry.pageTokens
+      )
+      withAddress(bytes) { run(span, $0, item, memory, into: combined) }
+    }
+  }
+
+  // MARK: - Combining
+
+  /// Adds a partial result to the rows it belongs to; the mean of values counts with the weights that met it.
+  private func add(
+    _ partial: WorkerScratch,
+    rows: Int,
+    isRotated: Bool,
+    mean: [Float]?,
+    to combined: CombinedRows
+  ) {
+    for row in 0..<rows {
+      let top = partial.maximum[row]
+      guard top > -.infinity else { continue }
+      let (old, new) = rescale(combined, row: row, to: top, sum: partial.sum[row])
+      let source = partial.accumulator + row * padded
+      if isRotated {
+        nibble_combine(combined.rotated(row), old, source, new, padded)
+        nibble_combine(combined.plain(row), old, source, 0, padded)
+      } else {
+        nibble_combine(combined.plain(row), old, source, new, padded)
+        nibble_combine(combined.rotated(row), old, source, 0, padded)
+      }
+      if let mean {
+        mean.withUnsafeBufferPointer {
+          nibble_combine(combined.plain(row), 1, $0.baseAddress, new * partial.sum[row], dim)
+        }
+      }
+    }
+  }
+
+  private func add(_ part: CombinedRows, to total: CombinedRows, rows: Int) {
+    for row in 0..<rows {
+      let top = part.maximum[row]
+      guard top > -.infinity else { continue }
+      let (old, new) = rescale(total, row: row, to: top, sum: part.sum[row])
+      nibble_combine(total.plain(row), old, part.plain(row), new, 2 * padded)
+    }
+  }
+
+  /// Raises a row's maximum to cover `top` and adds `sum`; returns the factors of what was there and of what comes.
+  private func rescale(
+    _ combined: CombinedRows,
+    row: Int,
+    to top: Float,
+    sum: Float
+  ) -> (old: Float, new: Float) {
+    let maximum = max(combined.maximum[row], top)
+    let old = exp(combined.maximum[row] - maximum)
+    let new = exp(top - maximum)
+    combined.maximum[row] = maximum
+    combined.sum[row] = combined.sum[row] * old + sum * new
+    return (old, new)
+  }
+
+  /// Divides by the sums, leaves the rotated space and writes the output.
+  private func finish(_ item: Cut.Item, _ combined: CombinedRows) {
+    let rotates = kernels.plan.values[item.head].description.isRotated && state.sealedCount > 0
+    for (index, token) in item.tokens.enumerated() {
+      for member in 0..<item.members.count {
+        let row = index * item.members.count + member
+        let target = output + self.row(of: token, item, member: member) * dim
+        let factor = combined.sum[row] > 0 ? 1 / combined.sum[row] : 0
+        if rotates {
+          nibble_rotate_back(combined.rotated(row), 1, Int32(dim))
+          nibble_combine(combined.plain(row), 1, combined.rotated(row), 1, dim)
+        }
+        for channel in 0..<dim { target[channel] = combined.plain(row)[channel] * factor }
+      }
+    }
+  }
+}

@@ -1,0 +1,153 @@
+internal import CNibble
+import NibblePolicy
+import Synchronization
+
+/// Working memory of one worker: the kernels' scratch, one partial result, the running combination, a decoded page.
+///
+/// `@unchecked`: used by one worker at a time.
+final class WorkerScratch: @unchecked Sendable {
+  let kernel: UnsafeMutableRawPointer
+  let maximum: UnsafeMutablePointer<Float>
+  let sum: UnsafeMutablePointer<Float>
+  let accumulator: UnsafeMutablePointer<Float>
+  let queries: UnsafeMutablePointer<Float>
+  let rotatedQueries: UnsafeMutablePointer<Float>
+  let bias: UnsafeMutablePointer<Float>
+  let positions: UnsafeMutablePointer<Int64>
+  let combined: CombinedRows
+  private(set) var decoded: UnsafeMutableRawPointer?
+  private var decodedBytes = 0
+  private let memory: UnsafeMutableRawPointer
+
+  static let rows = Int(NIBBLE_MAX_ROWS)
+
+  /// Bytes of one worker's memory for a head dimension.
+  static func byteCount(headDim: Int) -> Int {
+    let padded = (headDim + 15) & ~15
+    return Int(nibble_attend_scratch_bytes())
+      + rows * (3 * padded * 4 + 3 * 4 + 8) + CombinedRows.floatCount(rows: rows, padded: padded) * 4
+  }
+
+  init(headDim: Int) {
+    let padded = (headDim + 15) & ~15
+    let rows = Self.rows
+    let memory = UnsafeMutableRawPointer.allocate(
+      byteCount: Self.byteCount(headDim: headDim),
+      alignment: 64
+    )
+    self.memory = memory
+    kernel = memory
+    var offset = Int(nibble_attend_scratch_bytes())
+    func next(_ count: Int) -> UnsafeMutablePointer<Float> {
+      defer { offset += count * 4 }
+      return (memory + offset).bindMemory(to: Float.self, capacity: count)
+    }
+    accumulator = next(rows * padded)
+    queries = next(rows * padded)
+    rotatedQueries = next(rows * padded)
+    combined = CombinedRows(
+      base: next(CombinedRows.floatCount(rows: rows, padded: padded)),
+      rows: rows,
+      padded: padded
+    )
+    positions = UnsafeMutableRawPointer(next(rows * 2)).bindMemory(to: Int64.self, capacity: rows)
+    maximum = next(rows)
+    sum = next(rows)
+    bias = next(rows)
+  }
+
+  deinit {
+    memory.deallocate()
+    decoded?.deallocate()
+  }
+
+  /// Memory for a page that a host's codec is decoded to.
+  func decodedPage(bytes: Int) -> UnsafeMutableRawPointer {
+    if let decoded, decodedBytes >= bytes { return decoded }
+    decoded?.deallocate()
+    let fresh = UnsafeMutableRawPointer.allocate(byteCount: bytes, alignment: 64)
+    decoded = fresh
+    decodedBytes = bytes
+    return fresh
+  }
+}
+
+/// The softmax state of some rows over several runs, in both spaces: values in the model's space, and rotated values.
+struct CombinedRows {
+  let base: UnsafeMutablePointer<Float>
+  let rows: Int
+  let padded: Int
+
+  static func floatCount(rows: Int, padded: Int) -> Int { rows * (2 * padded + 2) }
+
+  var maximum: UnsafeMutablePointer<Float> { base }
+  var sum: UnsafeMutablePointer<Float> { base + rows }
+  func plain(_ row: Int) -> UnsafeMutablePointer<Float> { base + 2 * rows + row * 2 * padded }
+  func rotated(_ row: Int) -> UnsafeMutablePointer<Float> { plain(row) + padded }
+
+  func reset(rows count: Int) {
+    for row in 0..<count {
+      maximum[row] = -.infinity
+      sum[row] = 0
+      plain(row).update(repeating: 0, count: 2 * padded)
+    }
+  }
+}
+
+/// Scratch for all workers of one call, handed out and taken back, so that steady decoding allocates nothing.
+final class ScratchStore: Sendable {
+  private let free = Mutex<[CallScratch]>([])
+  private let pool: PagePool
+  private let workers: Int
+  private let headDim: Int
+
+  init(pool: PagePool, workers: Int, headDim: Int) throws(KVError) {
+    self.pool = pool
+    self.workers = workers
+    self.headDim = headDim
+    giveBack(try make())
+  }
+
+  deinit { pool.discharge(bytes: free.withLock { $0.count } * byteCount) }
+
+  private var byteCount: Int { workers * WorkerScratch.byteCount(headDim: headDim) }
+
+  private func make() throws(KVError) -> CallScratch {
+    try pool.charge(bytes: byteCount)
+    return CallScratch(workers: (0..<workers).map { _ in WorkerScratch(headDim: headDim) })
+  }
+
+  func take() throws(KVError) -> CallScratch {
+    if let scratch = free.withLock({ $0.popLast() }) { return scratch }
+    return try make()
+  }
+
+  func giveBack(_ scratch: CallScratch) {
+    free.withLock { $0.append(scratch) }
+  }
+}
+
+/// Scratch of one call: one part for each worker, and the results of split work.
+///
+/// `@unchecked`: used by one call at a time.
+final class CallScratch: @unchecked Sendable {
+  let workers: [WorkerScratch]
+  private var results: UnsafeMutablePointer<Float>?
+  private var resultCount = 0
+
+  init(workers: [WorkerScratch]) {
+    self.workers = workers
+  }
+
+  deinit { results?.deallocate() }
+
+  /// Memory for results; grows as contexts grow.
+  func results(count: Int) -> UnsafeMutablePointer<Float> {
+    if let results, resultCount >= count { return results }
+    results?.deallocate()
+    let fresh = UnsafeMutablePointer<Float>.allocate(capacity: count)
+    results = fresh
+    resultCount = count
+    return fresh
+  }
+}

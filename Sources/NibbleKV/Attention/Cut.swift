@@ -1,0 +1,72 @@
+internal import CNibble
+
+extension AttentionCall {
+  /// How a call is cut into items. A function of shapes alone.
+  struct Cut {
+    /// One item's share.
+    struct Item {
+      let head: Int
+      /// Query tokens.
+      let tokens: Range<Int>
+      /// Query heads of the KV head's group.
+      let members: Range<Int>
+
+      var rowCount: Int { tokens.count * members.count }
+
+      /// Sealed pages.
+      let pages: Range<Int>
+      /// Whether the sinks belong to this item.
+      let isFirst: Bool
+      /// Whether the exact pages belong to this item.
+      let isLast: Bool
+    }
+
+    let heads: Int
+    let queryTokens: Int
+    let tokensOfBlock: Int
+    let blocks: Int
+    let membersOfPart: Int
+    let parts: Int
+    private let group: Int
+    let segments: Int
+    let rowsOfBlock: Int
+    private let sealedPages: Int
+
+    /// Items below which pages are split into segments, so that several threads have work.
+    private static let fewItems = 32
+    private static let leastSegmentPages = 64
+    private static let mostSegments = 64
+
+    init(call: AttentionCall) {
+      heads = call.shape.kvHeads
+      queryTokens = call.queryTokens
+      group = call.shape.queryHeads / heads
+      membersOfPart = min(group, WorkerScratch.rows)
+      parts = (group + membersOfPart - 1) / membersOfPart
+      tokensOfBlock = min(queryTokens, WorkerScratch.rows / membersOfPart)
+      blocks = (queryTokens + tokensOfBlock - 1) / tokensOfBlock
+      rowsOfBlock = tokensOfBlock * membersOfPart
+      sealedPages = call.state.sealedCount
+      let wanted = min(Self.mostSegments, sealedPages / Self.leastSegmentPages)
+      segments = heads * parts * blocks < Self.fewItems ? max(1, wanted) : 1
+    }
+
+    var itemCount: Int { heads * parts * blocks * segments }
+
+    /// Items in the order of heads, parts of the group, blocks of tokens, segments of pages.
+    func item(_ index: Int) -> Item {
+      let segment = index % segments
+      let block = index / segments % blocks
+      let part = index / segments / blocks % parts
+      let first = block * tokensOfBlock
+      return Item(
+        head: index / segments / blocks / parts,
+        tokens: first..<min(queryTokens, first + tokensOfBlock),
+        members: (part * membersOfPart)..<min(group, (part + 1) * membersOfPart),
+        pages: (sealedPages * segment / segments)..<(sealedPages * (segment + 1) / segments),
+        isFirst: segment == 0,
+        isLast: segment == segments - 1
+      )
+    }
+  }
+}

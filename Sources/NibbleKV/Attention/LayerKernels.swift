@@ -1,0 +1,100 @@
+internal import CNibble
+import NibbleCodec
+import NibblePolicy
+
+/// A layer's layouts as the kernels take them, at addresses that stay.
+///
+/// `@unchecked`: written once in `init`, then only read.
+final class LayerKernels: @unchecked Sendable {
+  /// A kind of page: where a head's strips lie in it and how they are laid out.
+  enum PageKind: Int {
+    case sink, sealed, exact, decoded
+  }
+
+  let plan: Plan.Layer
+  let geometry: LayerGeometry
+  private let strips: UnsafeMutablePointer<nibble_strip>
+  private let headCount: Int
+
+  init(plan: Plan, layer: Int) {
+    self.plan = plan.layers[layer]
+    geometry = LayerGeometry(plan: plan, layer: self.plan)
+    headCount = self.plan.keys.count
+    strips = .allocate(capacity: 4 * 2 * headCount)
+    for head in 0..<headCount {
+      store(self.plan.sinkKeys, self.plan.sinkValues, .sink, head)
+      store(self.plan.keys[head], self.plan.values[head], .sealed, head)
+      store(self.plan.exactKeys, self.plan.exactValues, .exact, head)
+      strips[slot(.decoded, head)] = Self.floatRows(of: self.plan.keys[head])
+      strips[slot(.decoded, head) + 1] = Self.floatRows(of: self.plan.values[head])
+    }
+  }
+
+  deinit { strips.deallocate() }
+
+  private func slot(_ kind: PageKind, _ head: Int) -> Int { (kind.rawValue * headCount + head) * 2 }
+
+  private func store(_ keys: StripCodec, _ values: StripCodec, _ kind: PageKind, _ head: Int) {
+    keys.stripLayout.withPointer {
+      strips[slot(kind, head)] = $0.assumingMemoryBound(to: nibble_strip.self).pointee
+    }
+    values.stripLayout.withPointer {
+      strips[slot(kind, head) + 1] = $0.assumingMemoryBound(to: nibble_strip.self).pointee
+    }
+  }
+
+  /// The layout of the rows that a host's codec is decoded to.
+  private static func floatRows(of codec: StripCodec) -> nibble_strip {
+    var strip = codec.stripLayout.withPointer {
+      $0.assumingMemoryBound(to: nibble_strip.self).pointee
+    }
+    strip.kind = Int32(NIBBLE_FLOAT32.rawValue)
+    strip.block_tokens = min(strip.tokens, Int32(NIBBLE_MAX_BLOCK_TOKENS))
+    strip.group_channels = strip.channels
+    strip.token_scale = -1
+    strip.token_zero = -1
+    strip.channel_scale = -1
+    strip.channel_zero = -1
+    strip.table = -1
+    strip.side_bytes = 0
+    nibble_strip_measure(&strip)
+    return strip
+  }
+
+  func keyStrip(_ kind: PageKind, head: Int) -> UnsafePointer<nibble_strip> {
+    UnsafePointer(strips + slot(kind, head))
+  }
+
+  func valueStrip(_ kind: PageKind, head: Int) -> UnsafePointer<nibble_strip> {
+    UnsafePointer(strips + slot(kind, head) + 1)
+  }
+
+  /// A head's place in a page of this kind.
+  func offsets(_ kind: PageKind, head: Int) -> PageLayout.Head {
+    switch kind {
+    case .sink: plan.sinkLayout.heads[head]
+    case .sealed: plan.pageLayout.heads[head]
+    case .exact: plan.exactLayout.heads[head]
+    case .decoded: decodedOffsets(head: head)
+    }
+  }
+
+  private func decodedOffsets(head: Int) -> PageLayout.Head {
+    let keyBytes = Int(keyStrip(.decoded, head: head).pointee.code_bytes)
+    return PageLayout.Head(keyCodes: 0, valueCodes: keyBytes, keySide: 0, valueSide: 0)
+  }
+
+  /// Bytes of one head's decoded page.
+  func decodedByteCount(head: Int) -> Int {
+    Int(keyStrip(.decoded, head: head).pointee.code_bytes)
+      + Int(valueStrip(.decoded, head: head).pointee.code_bytes)
+  }
+
+  /// Whether attention must decode sealed pages of this head because a host's codec encoded them.
+  func decodes(head: Int) -> Bool {
+    plan.keys[head].custom != nil || plan.values[head].custom != nil
+  }
+
+  /// Whether any head's sealed keys are rotated.
+  var rotatesKeys: Bool { plan.keys.contains { $0.description.isRotated } }
+}

@@ -1,0 +1,110 @@
+internal import CNibble
+import Dispatch
+internal import Logging
+public import NibbleCodec
+public import NibblePolicy
+import Synchronization
+
+#if canImport(Glibc)
+import Glibc
+#elseif canImport(Darwin)
+import Darwin
+#endif
+
+/// A paged key/value cache whose pages stay compressed.
+///
+/// One cache serves any number of sequences of one model. It obeys a ``Plan``: one codec for every (layer, KV head, keys or
+/// values). Pages are read by attention as they are; no full-precision copy of them exists.
+public final class KVCache: Sendable {
+  /// The policy, resolved against the model.
+  public let plan: Plan
+  /// The most bytes that the cache may hold.
+  public let budget: ByteBudget
+
+  let pool: PagePool
+  let workers: Workers
+  let layers: [LayerKernels]
+  let scratch: ScratchStore
+  let sequenceCount = Atomic(0)
+
+  /// Most threads that a cache may use.
+  public static let threadLimit = 256
+
+  /// Creates a cache.
+  ///
+  /// - Parameters:
+  ///   - model: The model's shape.
+  ///   - policy: What to compress, and how hard.
+  ///   - budget: The most bytes to hold, slabs and working memory included.
+  ///   - threads: Threads that encode and attend, 1 to ``threadLimit``; `nil` takes one for each core.
+  ///   - catalogue: The codecs that the policy may name.
+  /// - Throws: ``KVError/policy(_:)`` if the policy does not fit the model, ``KVError/invalidOption(name:value:expected:)``,
+  ///   or ``KVError/budgetExceeded(neededBytes:heldBytes:limitBytes:)`` if not even the working memory fits.
+  public init(
+    model: ModelShape,
+    policy: Policy,
+    budget: ByteBudget = .unlimited,
+    threads: Int? = nil,
+    catalogue: CodecCatalogue = .standard
+  ) throws(KVError) {
+    do throws(PolicyError) {
+      plan = try Plan(policy: policy, shape: model, catalogue: catalogue)
+    } catch {
+      throw .policy(error)
+    }
+    let count = threads ?? min(Self.threadLimit, Self.coreCount)
+    guard (1...Self.threadLimit).contains(count) else {
+      throw .invalidOption(
+        name: "threads",
+        value: "\(count)",
+        expected: "1 to \(Self.threadLimit)"
+      )
+    }
+    let plan = self.plan
+    self.budget = budget
+    workers = Workers(count: count)
+    pool = PagePool(budget: budget)
+    layers = (0..<model.layers).map { LayerKernels(plan: plan, layer: $0) }
+    scratch = try ScratchStore(pool: pool, workers: count, headDim: model.headDim)
+    if let refused = nibble_refused_isa() {
+      let name = String(cString: refused)
+      Logger(label: "nibblekv.cache").warning(
+        "NIBBLE_ISA=\(name) is not possible here; using \(Self.instructionSet)"
+      )
+    }
+  }
+
+  /// The model's shape.
+  public var shape: ModelShape { plan.shape }
+
+  /// Threads that encode and attend.
+  public var threadCount: Int { workers.count }
+
+  /// The instruction set in use: `avx512` or `scalar`. The environment variable `NIBBLE_ISA` chooses another.
+  public static var instructionSet: String { String(cString: nibble_isa()) }
+
+  /// Makes an empty sequence.
+  public func makeSequence() -> KVSequence {
+    KVSequence(cache: self, layers: Array(repeating: LayerState(), count: layers.count))
+  }
+
+  /// What the cache holds now.
+  public var statistics: CacheStatistics {
+    CacheStatistics(
+      heldBytes: pool.heldBytes,
+      pageCount: pool.pageCount,
+      sequenceCount: sequenceCount.load(ordering: .relaxed)
+    )
+  }
+
+  private static var coreCount: Int { max(1, Int(sysconf(Int32(_SC_NPROCESSORS_ONLN)))) }
+
+  func writer(layer: Int) -> LayerWriter {
+    LayerWriter(
+      plan: layers[layer].plan,
+      geometry: layers[layer].geometry,
+      pool: pool,
+      workers: workers
+    )
+  }
+}

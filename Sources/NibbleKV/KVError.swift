@@ -1,0 +1,56 @@
+public import NibbleCodec
+public import NibblePolicy
+
+/// Why the cache refused. Whatever is thrown, the cache and its sequences hold what they held before.
+public enum KVError: Error, Sendable {
+  /// The layer does not exist.
+  case layerOutOfRange(layer: Int, layers: Int)
+  /// A buffer's length does not fit its shape.
+  case wrongLength(what: String, count: Int, expected: String)
+  /// Keys and values have different lengths.
+  case unequalLengths(keys: Int, values: Int)
+  /// A row holds a value that is not finite, or that exact rows of this precision cannot hold.
+  case valueOutOfRange(what: String, layer: Int, token: Int, head: Int, channel: Int, value: Float, limit: Float)
+  /// Queries were given for more tokens than the layer holds.
+  case tooManyQueries(queries: Int, tokens: Int)
+  /// A scale, window or cap is not possible.
+  case invalidOption(name: String, value: String, expected: String)
+  /// The position does not exist.
+  case positionOutOfRange(position: Int, tokens: Int)
+  /// The budget would be exceeded.
+  case budgetExceeded(neededBytes: Int, heldBytes: Int, limitBytes: Int)
+  /// The system has no more memory.
+  case outOfMemory(bytes: Int)
+  /// The policy does not fit the model.
+  case policy(PolicyError)
+  /// A codec failed.
+  case codec(CodecError)
+}
+
+extension KVError: CustomStringConvertible {
+  public var description: String {
+    switch self {
+    case .layerOutOfRange(let layer, let layers):
+      "layer \(layer) does not exist; the model has layers 0 to \(layers - 1)"
+    case .wrongLength(let what, let count, let expected):
+      "\(what): \(count) values where \(expected) are needed"
+    case .unequalLengths(let keys, let values):
+      "\(keys) key values but \(values) value values; both must have the same shape"
+    case .valueOutOfRange(let what, let layer, let token, let head, let channel, let value, let limit):
+      "\(what) of layer \(layer), new token \(token), head \(head), channel \(channel) is \(value); "
+        + "finite values up to ±\(limit) can be held (exact_rows: float32 holds more)"
+    case .tooManyQueries(let queries, let tokens):
+      "queries of \(queries) tokens, but the layer holds \(tokens)"
+    case .invalidOption(let name, let value, let expected):
+      "\(name) cannot be \(value); expected \(expected)"
+    case .positionOutOfRange(let position, let tokens):
+      "position \(position) does not exist; the sequence has \(tokens) tokens"
+    case .budgetExceeded(let needed, let held, let limit):
+      "\(needed) more bytes are needed, but \(held) of the budget of \(limit) bytes are held"
+    case .outOfMemory(let bytes):
+      "the system refused \(bytes) bytes"
+    case .policy(let error): "\(error)"
+    case .codec(let error): "\(error)"
+    }
+  }
+}

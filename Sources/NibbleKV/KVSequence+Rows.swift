@@ -1,0 +1,112 @@
+import NibbleCodec
+import NibblePolicy
+
+extension KVSequence {
+  /// The rows that attention sees, decoded: what sealing left of them, in the model's space.
+  ///
+  /// For tests, measurements and hosts that must move on to another cache. Each of the two results has the shape
+  /// (tokens, kvHeads, headDim).
+  ///
+  /// - Parameter layer: 0 ..< `shape.layers`.
+  /// - Returns: The keys and the values of all tokens of the layer.
+  /// - Throws: ``KVError/layerOutOfRange(layer:layers:)`` or ``KVError/codec(_:)``.
+  /// - Complexity: O(tokens · kvHeads · headDim).
+  public func decodedRows(layer: Int) throws(KVError) -> (keys: [Float], values: [Float]) {
+    guard layer >= 0, layer < shape.layers else {
+      throw .layerOutOfRange(layer: layer, layers: shape.layers)
+    }
+    let state = snapshot()[layer]
+    var reader = RowReader(kernels: cache.layers[layer], state: state, shape: shape)
+    do throws(CodecError) {
+      try reader.readAll()
+    } catch {
+      throw .codec(error)
+    }
+    return (reader.keys, reader.values)
+  }
+}
+
+private struct RowReader {
+  let kernels: LayerKernels
+  let state: LayerState
+  let shape: ModelShape
+  var keys: [Float]
+  var values: [Float]
+
+  init(kernels: LayerKernels, state: LayerState, shape: ModelShape) {
+    self.kernels = kernels
+    self.state = state
+    self.shape = shape
+    let count = state.tokenCount * shape.kvHeads * shape.headDim
+    keys = [Float](repeating: 0, count: count)
+    values = keys
+  }
+
+  mutating func readAll() throws(CodecError) {
+    let geometry = kernels.geometry
+    let plan = kernels.plan
+    if let page = state.sinkPage {
+      let count = geometry.sinkTokens(of: state.tokenCount)
+      try read(page, plan.sinkLayout, from: 0, count: count, means: nil)
+    }
+    for (index, page) in state.pages.enumerated() {
+      let first = geometry.sinks + index * geometry.pageTokens
+      let count = min(geometry.pageTokens, state.tokenCount - first)
+      let isSealed = index < state.sealedCount
+      try read(
+        page,
+        isSealed ? plan.pageLayout : plan.exactLayout,
+        from: first,
+        count: count,
+        means: isSealed ? state.means : nil
+      )
+    }
+  }
+
+  private mutating func read(
+    _ page: Page,
+    _ layout: PageLayout,
+    from first: Int,
+    count: Int,
+    means: StripMeans?
+  ) throws(CodecError) {
+    let dim = shape.headDim
+    var rows = [Float](repeating: 0, count: layout.pageTokens * dim)
+    for (head, offsets) in layout.heads.enumerated() {
+      try rows.withUnsafeMutableBufferPointer { rows throws(CodecError) in
+        guard let target = rows.baseAddress else { return }
+        try layout.keys[head].decode(
+          codes: page.base + offsets.keyCodes,
+          side: page.base + offsets.keySide,
+          mean: means?.keys[head],
+          into: target
+        )
+      }
+      place(rows, of: head, from: first, count: count, in: &keys)
+      try rows.withUnsafeMutableBufferPointer { rows throws(CodecError) in
+        guard let target = rows.baseAddress else { return }
+        try layout.values[head].decode(
+          codes: page.base + offsets.valueCodes,
+          side: page.base + offsets.valueSide,
+          mean: means?.values[head],
+          into: target
+        )
+      }
+      place(rows, of: head, from: first, count: count, in: &values)
+    }
+  }
+
+  private func place(
+    _ rows: [Float],
+    of head: Int,
+    from first: Int,
+    count: Int,
+    in result: inout [Float]
+  ) {
+    let dim = shape.headDim
+    for token in 0..<count {
+      let target = ((first + token) * shape.kvHeads + head) * dim
+      for channel in 0..<dim { result[target + channel] = rows[token * dim + channel] }
+    }
+  }
+}

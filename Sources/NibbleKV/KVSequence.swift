@@ -1,0 +1,223 @@
+public import NibblePolicy
+import Synchronization
+
+/// One sequence of tokens in a ``KVCache``.
+///
+/// Calls on one sequence wait for each other; different sequences run side by side. Forks share sealed pages.
+public final class KVSequence: KeyValueStore {
+  /// The cache that holds the pages.
+  public let cache: KVCache
+  private let state: Mutex<[LayerState]>
+
+  init(cache: KVCache, layers: [LayerState]) {
+    self.cache = cache
+    state = Mutex(layers)
+    cache.sequenceCount.wrappingAdd(1, ordering: .relaxed)
+  }
+
+  deinit { cache.sequenceCount.wrappingSubtract(1, ordering: .relaxed) }
+
+  /// The model's shape.
+  public var shape: ModelShape { cache.plan.shape }
+
+  /// Tokens that every layer has.
+  public var tokenCount: Int {
+    state.withLock { $0.map(\.tokenCount).min() ?? 0 }
+  }
+
+  // MARK: - Append
+
+  /// Appends new tokens of one layer.
+  ///
+  /// First the pages that have become older than the policy's `recent` window are sealed; then the rows are added to the
+  /// tail. More than 1,024 tokens are taken in steps of 1,024, so the tail stays small however long the append is.
+  ///
+  /// - Parameters:
+  ///   - keys: Shape (tokens, kvHeads, headDim), rotary embedding applied.
+  ///   - values: The same shape.
+  ///   - layer: 0 ..< `shape.layers`.
+  /// - Throws: ``KVError`` for wrong lengths, values that are not finite or too large for the policy's exact rows, and an
+  ///   exceeded budget; nothing is appended then.
+  /// - Complexity: O(tokens · kvHeads · headDim), and the encoding of the pages that are sealed.
+  public func append(keys: Span<Float>, values: Span<Float>, layer: Int) throws(KVError) {
+    let count = try AppendCheck.check(
+      keys: keys,
+      values: values,
+      layer: layer,
+      shape: shape,
+      limit: exactLimit
+    )
+    guard count > 0 else { return }
+    try keys.withUnsafeBufferPointer { keys throws(KVError) in
+      try values.withUnsafeBufferPointer { values throws(KVError) in
+        guard let keys = keys.baseAddress, let values = values.baseAddress else { return }
+        let rows = LayerWriter.Rows(
+          keys: keys,
+          values: values,
+          count: count,
+          rowLength: shape.kvHeads * shape.headDim
+        )
+        try state.withLock { layers throws(KVError) in
+          try cache.writer(layer: layer).append(rows, to: &layers[layer])
+        }
+      }
+    }
+  }
+
+  /// Appends new tokens in another number format; see ``append(keys:values:layer:)``.
+  public func append<Element: KVElement>(
+    keys: Span<Element>,
+    values: Span<Element>,
+    layer: Int
+  ) throws(KVError) {
+    let keys = Element.widened(keys)
+    let values = Element.widened(values)
+    try append(keys: keys.span, values: values.span, layer: layer)
+  }
+
+  /// The largest magnitude that the policy's exact rows hold.
+  private var exactLimit: Float {
+    cache.plan.policy.exact.code == .float16 ? 65504 : .greatestFiniteMagnitude
+  }
+
+  // MARK: - Attend
+
+  /// Causal attention of the newest tokens' queries over everything the layer holds.
+  ///
+  /// Query `i` of `n` belongs to the layer's token `count - n + i` and sees the tokens up to its own.
+  ///
+  /// - Parameters:
+  ///   - queries: Shape (tokens, queryHeads, headDim), rotary embedding applied.
+  ///   - layer: 0 ..< `shape.layers`.
+  ///   - options: Scale, window and cap.
+  ///   - output: The same shape as `queries`.
+  /// - Throws: ``KVError`` for wrong lengths and options.
+  /// - Complexity: O(tokens · queryHeads · headDim · visible tokens). Rounding the query and the softmax weights to eight
+  ///   bits (sixteen for 8-bit pages) adds an error well below that of 4-bit codes.
+  public func attend(
+    queries: Span<Float>,
+    layer: Int,
+    options: AttentionOptions = .standard,
+    into output: inout MutableSpan<Float>
+  ) throws(KVError) {
+    try queries.withUnsafeBufferPointer { queries throws(KVError) in
+      try output.withUnsafeMutableBufferPointer { output throws(KVError) in
+        try attend(queries: queries, layer: layer, options: options, into: output)
+      }
+    }
+  }
+
+  private func attend(
+    queries: UnsafeBufferPointer<Float>,
+    layer: Int,
+    options: AttentionOptions,
+    into output: UnsafeMutableBufferPointer<Float>
+  ) throws(KVError) {
+    guard layer >= 0, layer < shape.layers else {
+      throw .layerOutOfRange(layer: layer, layers: shape.layers)
+    }
+    let scratch = try cache.scratch.take()
+    defer { cache.scratch.giveBack(scratch) }
+    try state.withLock { layers throws(KVError) in
+      let count = try AttendCheck.check(
+        queries: queries.count,
+        output: output.count,
+        layer: layer,
+        tokens: layers[layer].tokenCount,
+        shape: shape,
+        options: options
+      )
+      guard let source = queries.baseAddress, let target = output.baseAddress else { return }
+      let call = AttentionCall(
+        kernels: cache.layers[layer],
+        state: layers[layer],
+        shape: shape,
+        options: options,
+        queries: source,
+        queryTokens: count,
+        output: target
+      )
+      try call.run(workers: cache.workers, scratch: scratch)
+    }
+  }
+
+  // MARK: - Fork and truncate
+
+  /// A second sequence with the same tokens. Pages are shared; only the page being filled is copied, by whichever of the
+  /// two appends first.
+  ///
+  /// - Complexity: O(pages), without copying any.
+  public func fork() -> KVSequence {
+    KVSequence(cache: cache, layers: snapshot())
+  }
+
+  /// Forgets the tokens from `tokenCount` on, in every layer.
+  ///
+  /// A sealed page that is cut is decoded to exact rows; they keep the error that sealing gave them.
+  ///
+  /// - Throws: ``KVError/positionOutOfRange(position:tokens:)``, or an exceeded budget; nothing is forgotten then.
+  public func truncate(to tokenCount: Int) throws(KVError) {
+    try state.withLock { layers throws(KVError) in
+      let count = layers.map(\.tokenCount).min() ?? 0
+      guard tokenCount >= 0, tokenCount <= count else {
+        throw .positionOutOfRange(position: tokenCount, tokens: count)
+      }
+      var wanted: [Int: Int] = [:]
+      for (index, layer) in layers.enumerated() {
+        let needed = cache.writer(layer: index).pagesNeeded(toTruncate: layer, to: tokenCount)
+        wanted.merge(needed, uniquingKeysWith: +)
+      }
+      var pages = wanted.isEmpty ? [:] : try cache.pool.take(wanted)
+      var changed = layers
+      for index in changed.indices {
+        let writer = cache.writer(layer: index)
+        let size = writer.pagesNeeded(toTruncate: changed[index], to: tokenCount).keys.first
+        let page = size.flatMap { pages[$0]?.popLast() }
+        try writer.truncate(&changed[index], to: tokenCount, page: page)
+      }
+      layers = changed
+    }
+  }
+
+  // MARK: - Statistics
+
+  /// The layers as they are now; shares their pages.
+  func snapshot() -> [LayerState] { state.withLock { $0 } }
+
+  /// What the sequence holds.
+  public var statistics: SequenceStatistics {
+    let layers = snapshot()
+    var pageBytes = 0
+    var tailBytes = 0
+    var sinkBytes = 0
+    var sealedValues = 0
+    var compressedTokens = 0
+    for (index, layer) in layers.enumerated() {
+      let plan = cache.plan.layers[index]
+      pageBytes += layer.sealedCount * plan.pageLayout.byteCount
+      pageBytes += layer.means?.byteCount ?? 0
+      tailBytes += (layer.pages.count - layer.sealedCount) * plan.exactLayout.byteCount
+      sinkBytes += layer.sinkPage?.byteCount ?? 0
+      let sealedTokens = layer.sealedCount * cache.plan.policy.pageTokens
+      sealedValues += sealedTokens * shape.kvHeads * shape.headDim * 2
+      let isCompressed = (plan.keys + plan.values).contains { !$0.description.isExactRows }
+      if isCompressed { compressedTokens = max(compressedTokens, sealedTokens) }
+    }
+    let tokens = layers.map(\.tokenCount).min() ?? 0
+    return SequenceStatistics(
+      tokens: tokens,
+      compressedTokens: compressedTokens,
+      pageBytes: pageBytes,
+      tailBytes: tailBytes,
+      sinkBytes: sinkBytes,
+      exactBytes: tokens * shape.layers * shape.kvHeads * shape.headDim * 4,
+      bitsPerValue: sealedValues == 0 ? 0 : Double(pageBytes * 8) / Double(sealedValues)
+    )
+  }
+}
+
+extension StripMeans {
+  var byteCount: Int {
+    (keys + values).reduce(0) { $0 + ($1?.count ?? 0) * MemoryLayout<Float>.size }
+  }
+}

@@ -1,0 +1,101 @@
+import NibbleCodec
+import NibblePolicy
+import Synchronization
+
+/// Sealing: the oldest exact pages are encoded and their exact rows let go.
+extension LayerWriter {
+  /// Seals every page that is due. Each page is replaced only when all its strips are encoded.
+  func sealOldPages(of state: inout LayerState) throws(KVError) {
+    let due = geometry.sealablePages(of: state.tokenCount)
+    guard due > state.sealedCount else { return }
+    let size = plan.pageLayout.byteCount
+    let first = state.sealedCount
+    guard let fresh = try pool.take([size: due - first])[size] else { return }
+    if state.means == nil { state.means = means(of: state.pages[first]) }
+    try encode(Array(state.pages[first..<due]), into: fresh, means: state.means)
+    for (offset, page) in fresh.enumerated() { state.replace(first + offset, with: page) }
+    state.sealedCount = due
+  }
+
+  private func encode(_ pages: [Page], into fresh: [Page], means: StripMeans?) throws(KVError) {
+    let heads = plan.pageLayout.heads.count
+    let failure = Mutex<CodecError?>(nil)
+    workers.run(items: pages.count * heads) { item, _ in
+      let page = pages[item / heads]
+      let target = fresh[item / heads]
+      do throws(CodecError) {
+        try encode(head: item % heads, of: page, into: target, means: means)
+      } catch {
+        failure.withLock { $0 = error }
+      }
+    }
+    if let error = failure.withLock({ $0 }) { throw .codec(error) }
+  }
+
+  private func encode(
+    head: Int,
+    of page: Page,
+    into target: Page,
+    means: StripMeans?
+  ) throws(CodecError) {
+    let source = plan.exactLayout.heads[head]
+    let offsets = plan.pageLayout.heads[head]
+    let keys = plan.keys[head]
+    let values = plan.values[head]
+    let rows = UnsafeMutablePointer<Float>.allocate(capacity: keys.valueCount)
+    defer { rows.deallocate() }
+    var scratch = StripScratch(for: [keys, values])
+    try plan.exactKeys.decode(
+      codes: page.base + source.keyCodes,
+      side: page.base + source.keySide,
+      mean: nil,
+      into: rows
+    )
+    try keys.encode(
+      prepared: rows,
+      mean: means?.keys[head],
+      codes: target.base + offsets.keyCodes,
+      side: target.base + offsets.keySide,
+      scratch: &scratch
+    )
+    try plan.exactValues.decode(
+      codes: page.base + source.valueCodes,
+      side: page.base + source.valueSide,
+      mean: nil,
+      into: rows
+    )
+    try values.encode(
+      prepared: rows,
+      mean: means?.values[head],
+      codes: target.base + offsets.valueCodes,
+      side: target.base + offsets.valueSide,
+      scratch: &scratch
+    )
+  }
+
+  /// The mean rows of an exact page, for the strips whose codec removes it.
+  private func means(of page: Page) -> StripMeans {
+    let heads = plan.exactLayout.heads
+    return StripMeans(
+      keys: heads.indices.map { head in
+        guard plan.keys[head].description.removesMean else { return nil }
+        return mean(of: plan.exactKeys, at: page.base + heads[head].keyCodes)
+      },
+      values: heads.indices.map { head in
+        guard plan.values[head].description.removesMean else { return nil }
+        return mean(of: plan.exactValues, at: page.base + heads[head].valueCodes)
+      }
+    )
+  }
+
+  private func mean(of codec: StripCodec, at codes: UnsafePointer<UInt8>) -> [Float] {
+    let rows = UnsafeMutablePointer<Float>.allocate(capacity: codec.valueCount)
+    defer { rows.deallocate() }
+    // Exact rows have no side data, and decoding them cannot fail.
+    try? codec.decode(codes: codes, side: codes, mean: nil, into: rows)
+    return (0..<codec.headDim).map { channel in
+      let sum = (0..<codec.pageTokens).reduce(0.0) { $0 + Double(rows[$1 * codec.headDim + channel]) }
+      return Float(sum / Double(codec.pageTokens))
+    }
+  }
+}

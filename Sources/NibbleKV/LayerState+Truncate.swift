@@ -1,0 +1,61 @@
+import NibbleCodec
+import NibblePolicy
+
+/// Cutting a layer off at a token.
+extension LayerWriter {
+  /// The pages that a cut to `tokens` needs: one exact page if it goes through a sealed one.
+  func pagesNeeded(toTruncate state: LayerState, to tokens: Int) -> [Int: Int] {
+    cutsSealedPage(state, at: tokens) ? [plan.exactLayout.byteCount: 1] : [:]
+  }
+
+  /// Forgets the tokens from `tokens` on. A sealed page that is cut is decoded into the exact `page`; its rows keep the
+  /// error that sealing gave them, and may be sealed again.
+  func truncate(_ state: inout LayerState, to tokens: Int, page: Page?) throws(KVError) {
+    let kept = geometry.pageCount(of: tokens)
+    if cutsSealedPage(state, at: tokens), let page {
+      try decode(page: kept - 1, of: state, into: page)
+      state.keepPages(kept)
+      state.replace(kept - 1, with: page)
+      state.sealedCount = kept - 1
+    } else {
+      state.keepPages(kept)
+      state.sealedCount = min(state.sealedCount, kept)
+    }
+    if state.sealedCount == 0 { state.means = nil }
+    if tokens == 0 { state.sinkPage = nil }
+    state.tokenCount = tokens
+  }
+
+  private func cutsSealedPage(_ state: LayerState, at tokens: Int) -> Bool {
+    let paged = geometry.pagedTokens(of: tokens)
+    return paged % geometry.pageTokens > 0 && paged / geometry.pageTokens < state.sealedCount
+  }
+
+  private func decode(page index: Int, of state: LayerState, into target: Page) throws(KVError) {
+    let source = state.pages[index]
+    let rows = UnsafeMutablePointer<Float>.allocate(capacity: plan.exactKeys.valueCount)
+    defer { rows.deallocate() }
+    do throws(CodecError) {
+      for head in plan.pageLayout.heads.indices {
+        let from = plan.pageLayout.heads[head]
+        let to = plan.exactLayout.heads[head]
+        try plan.keys[head].decode(
+          codes: source.base + from.keyCodes,
+          side: source.base + from.keySide,
+          mean: state.means?.keys[head],
+          into: rows
+        )
+        plan.exactKeys.writePage(rows, codes: target.base + to.keyCodes)
+        try plan.values[head].decode(
+          codes: source.base + from.valueCodes,
+          side: source.base + from.valueSide,
+          mean: state.means?.values[head],
+          into: rows
+        )
+        plan.exactValues.writePage(rows, codes: target.base + to.valueCodes)
+      }
+    } catch {
+      throw .codec(error)
+    }
+  }
+}

@@ -1,0 +1,82 @@
+internal import CNibble
+import NibbleCodec
+import NibblePolicy
+
+/// What one sequence holds of one layer: a sink page, sealed pages, exact pages. A value: forks copy it and share the pages.
+struct LayerState: Sendable {
+  /// Tokens of the layer.
+  var tokenCount = 0
+  /// The first tokens, exact for good.
+  var sinkPage: Page?
+  /// Pages of `pageTokens` tokens after the sinks; the last may be partly filled.
+  var pages: [Page] = []
+  /// How many of `pages`, from the front, are sealed.
+  var sealedCount = 0
+  /// What was subtracted from sealed rows.
+  var means: StripMeans?
+  /// Base addresses of `pages`, as the kernels take them.
+  private(set) var addresses: [Address] = []
+
+  struct Address: @unchecked Sendable {
+    let base: UnsafePointer<UInt8>?
+  }
+
+  mutating func append(_ page: Page) {
+    pages.append(page)
+    addresses.append(Address(base: UnsafePointer(page.base)))
+  }
+
+  mutating func replace(_ index: Int, with page: Page) {
+    pages[index] = page
+    addresses[index] = Address(base: UnsafePointer(page.base))
+  }
+
+  mutating func keepPages(_ count: Int) {
+    pages.removeLast(pages.count - count)
+    addresses.removeLast(addresses.count - count)
+  }
+}
+
+/// The mean rows of a layer: of the first page that was sealed.
+///
+/// Any constant would do: softmax ignores q·μ in all scores alike, and the weights sum to one. The nearer it is to the
+/// true mean, the smaller the rows that are left to encode.
+struct StripMeans: Sendable {
+  /// For each KV head, `headDim` values; `nil` where the codec keeps the mean.
+  var keys: [[Float]?]
+  var values: [[Float]?]
+}
+
+/// The numbers that decide where a token lies. Pure arithmetic, shared by append, attention and truncation.
+struct LayerGeometry: Sendable {
+  let sinks: Int
+  let recent: Int
+  let pageTokens: Int
+  /// Whether pages are encoded at all: not where the plan keeps them as exact as the tail.
+  let seals: Bool
+
+  init(plan: Plan, layer: Plan.Layer) {
+    sinks = plan.policy.sinks
+    recent = plan.policy.recent
+    pageTokens = plan.policy.pageTokens
+    seals =
+      !(layer.keys.allSatisfy { $0.description == layer.exactKeys.description }
+      && layer.values.allSatisfy { $0.description == layer.exactValues.description })
+  }
+
+  /// Tokens in the sink page, of `tokens`.
+  func sinkTokens(of tokens: Int) -> Int { min(tokens, sinks) }
+
+  /// Tokens after the sinks, of `tokens`.
+  func pagedTokens(of tokens: Int) -> Int { max(0, tokens - sinks) }
+
+  /// Pages begun by `tokens`.
+  func pageCount(of tokens: Int) -> Int {
+    (pagedTokens(of: tokens) + pageTokens - 1) / pageTokens
+  }
+
+  /// Pages all of whose tokens are older than the `recent` newest of `tokens`.
+  func sealablePages(of tokens: Int) -> Int {
+    seals ? max(0, tokens - sinks - recent) / pageTokens : 0
+  }
+}

@@ -1,0 +1,28 @@
+import Dispatch
+import Synchronization
+
+/// Runs items on several threads. Which thread takes which item never matters to the result.
+struct Workers: Sendable {
+  /// Threads that may work at once, the caller's included.
+  let count: Int
+
+  /// Calls `body` for every item, with the number (0 ..< `count`) of the worker that runs it.
+  func run(items: Int, _ body: (_ item: Int, _ worker: Int) -> Void) {
+    guard count > 1, items > 1 else {
+      for item in 0..<items { body(item, 0) }
+      return
+    }
+    let next = Atomic(0)
+    withoutActuallyEscaping(body) { body in
+      // Concurrent by contract: `body` only touches what belongs to its item or its worker.
+      nonisolated(unsafe) let body = body
+      DispatchQueue.concurrentPerform(iterations: min(count, items)) { worker in
+        while true {
+          let item = next.wrappingAdd(1, ordering: .relaxed).oldValue
+          guard item < items else { return }
+          body(item, worker)
+        }
+      }
+    }
+  }
+}

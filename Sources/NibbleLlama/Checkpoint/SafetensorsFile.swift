@@ -1,0 +1,180 @@
+import Foundation
+
+/// A safetensors file, mapped into memory and checked: every byte of the data belongs to exactly one
+/// tensor, and every tensor has the bytes that its shape asks for.
+final class SafetensorsFile: Sendable {
+  /// A tensor of the file.
+  struct Tensor: Sendable {
+    let name: String
+    let element: TensorElement
+    let shape: [Int]
+    /// The file's bytes; valid while the file lives.
+    let byteRange: Range<Int>
+  }
+
+  /// The longest header that the format allows, in bytes.
+  static let headerLimit: UInt64 = 100_000_000
+
+  let map: MappedFile
+  let tensors: [String: Tensor]
+
+  convenience init(path: String) throws(CheckpointError) {
+    try self.init(map: MappedFile(path: path))
+  }
+
+  init(map: MappedFile) throws(CheckpointError) {
+    self.map = map
+    let dataStart = try Self.dataStart(map)
+    let header = try decodeJSON(
+      Header.self,
+      from: Data(map.bytes[8..<dataStart]),
+      file: map.name
+    )
+    var tensors: [String: Tensor] = [:]
+    tensors.reserveCapacity(header.entries.count)
+    for (name, entry) in header.entries {
+      let fault = { (reason: String) in
+        CheckpointError.invalidTensor(file: map.name, tensor: name, reason: reason)
+      }
+      tensors[name] = try entry.tensor(
+        name: name,
+        dataStart: dataStart,
+        fileByteCount: map.bytes.count,
+        fault: fault
+      )
+    }
+    self.tensors = tensors
+    try Self.checkCoverage(tensors, dataStart: dataStart, map: map)
+  }
+
+  /// Where the data begins: 8 bytes of length, then the header.
+  private static func dataStart(_ map: MappedFile) throws(CheckpointError) -> Int {
+    let byteCount = UInt64(map.bytes.count)
+    guard byteCount >= 8 else {
+      throw .truncated(file: map.name, byteCount: byteCount, needed: 8)
+    }
+    let headerLength = UInt64(littleEndian: map.bytes.loadUnaligned(as: UInt64.self))
+    guard headerLength <= headerLimit else {
+      throw .tooLong(
+        file: map.name,
+        what: "header",
+        byteCount: headerLength,
+        limit: headerLimit
+      )
+    }
+    guard headerLength <= byteCount - 8 else {
+      throw .truncated(file: map.name, byteCount: byteCount, needed: headerLength + 8)
+    }
+    guard headerLength > 0, map.bytes[8] == UInt8(ascii: "{") else {
+      throw .invalidJSON(file: map.name, reason: "the header does not begin with '{'")
+    }
+    return 8 + Int(headerLength)
+  }
+
+  private static func checkCoverage(
+    _ tensors: [String: Tensor],
+    dataStart: Int,
+    map: MappedFile
+  ) throws(CheckpointError) {
+    var end = dataStart
+    let byOffset = tensors.values.sorted {
+      ($0.byteRange.lowerBound, $0.byteRange.upperBound)
+        < ($1.byteRange.lowerBound, $1.byteRange.upperBound)
+    }
+    for tensor in byOffset {
+      let range = tensor.byteRange
+      guard range.lowerBound >= end else {
+        throw .invalidTensor(
+          file: map.name,
+          tensor: tensor.name,
+          reason: "its bytes overlap another tensor's"
+        )
+      }
+      guard range.lowerBound == end else {
+        throw .hole(file: map.name, offset: end - dataStart, next: range.lowerBound - dataStart)
+      }
+      end = range.upperBound
+    }
+    guard end == map.bytes.count else {
+      throw .hole(file: map.name, offset: end - dataStart, next: map.bytes.count - dataStart)
+    }
+  }
+}
+
+/// The header as it is written.
+private struct Header: Decodable {
+  /// The metadata of the file stands among its tensors.
+  static let metadataKey = "__metadata__"
+
+  var entries: [String: Entry] = [:]
+
+  init(from decoder: any Decoder) throws {
+    let container = try decoder.container(keyedBy: Key.self)
+    for key in container.allKeys where key.stringValue != Self.metadataKey {
+      entries[key.stringValue] = try container.decode(Entry.self, forKey: key)
+    }
+  }
+
+  struct Key: CodingKey {
+    let stringValue: String
+    var intValue: Int? { nil }
+    init(stringValue: String) { self.stringValue = stringValue }
+    init?(intValue: Int) { nil }
+  }
+
+  struct Entry: Decodable {
+    var dtype: String
+    var shape: [Int]
+    var offsets: [Int]
+
+    private enum CodingKeys: String, CodingKey {
+      case dtype
+      case shape
+      case offsets = "data_offsets"
+    }
+
+    /// Checks the entry against itself and the file.
+    func tensor(
+      name: String,
+      dataStart: Int,
+      fileByteCount: Int,
+      fault: (String) -> CheckpointError
+    ) throws(CheckpointError) -> SafetensorsFile.Tensor {
+      guard let element = TensorElement(rawValue: dtype) else {
+        throw fault("unknown element type '\(dtype)'")
+      }
+      guard offsets.count == 2, offsets[0] >= 0, offsets[0] <= offsets[1] else {
+        throw fault("invalid offsets \(offsets)")
+      }
+      guard offsets[1] <= fileByteCount - dataStart else {
+        throw fault("offsets \(offsets) in \(fileByteCount - dataStart) bytes of data")
+      }
+      guard shape.allSatisfy({ $0 >= 0 }) else { throw fault("negative shape \(shape)") }
+      guard let bitCount = product(of: shape, times: element.bitCount), bitCount % 8 == 0 else {
+        throw fault("shape \(shape) of \(dtype) has no whole number of bytes")
+      }
+      let byteCount = offsets[1] - offsets[0]
+      guard bitCount / 8 == byteCount else {
+        throw fault("\(byteCount) bytes where shape \(shape) of \(dtype) has \(bitCount / 8)")
+      }
+      return SafetensorsFile.Tensor(
+        name: name,
+        element: element,
+        shape: shape,
+        byteRange: dataStart + offsets[0]..<dataStart + offsets[1]
+      )
+    }
+
+    /// Nil if the product does not fit.
+    private func product(of shape: [Int], times bitCount: Int) -> Int? {
+      if shape.contains(0) { return 0 }
+      var product = bitCount
+      for extent in shape {
+        let (next, overflow) = product.multipliedReportingOverflow(by: extent)
+        if overflow { return nil }
+        product = next
+      }
+      return product
+    }
+  }
+}

@@ -1,0 +1,286 @@
+internal import NibbleCodec
+
+/// Decides which codec every strip gets, and remembers why.
+struct PlanResolver {
+  private let policy: Policy
+  private let shape: ModelShape
+  private let catalogue: CodecCatalogue
+  /// What decided each strip, in the order of ``Plan/entries``.
+  private var decisions: [Decision]
+  private(set) var notes: [String]
+
+  private enum Decision: Hashable {
+    case defaults
+    case rule(Int)
+    case shortWindow(Int)
+  }
+
+  init(policy: Policy, shape: ModelShape, catalogue: CodecCatalogue) {
+    self.policy = policy
+    self.shape = shape
+    self.catalogue = catalogue
+    decisions = Array(repeating: .defaults, count: shape.layers * 2 * shape.kvHeads)
+    notes = []
+    if policy.sinks > 0 {
+      notes.append("the first \(policy.sinks) tokens (sinks) stay \(policy.exact) for good")
+    }
+    let tail = policy.recent + policy.pageTokens
+    notes.append(
+      "the newest \(policy.recent) tokens stay \(policy.exact), "
+        + "and up to \(tail) do until their page is full"
+    )
+  }
+
+  /// Applies the rules in order, so that later ones win.
+  mutating func applyRules() throws(PolicyError) {
+    for (index, rule) in policy.rules.enumerated() {
+      let layers = try indices(rule.layers, "layers", of: index, count: shape.layers)
+      let heads = try indices(rule.kvHeads, "kv_heads", of: index, count: shape.kvHeads)
+      for side in KVSide.allCases where rule.codec(side) != nil {
+        for layer in layers {
+          for head in heads {
+            decisions[position(layer, side, head)] = .rule(index)
+          }
+        }
+      }
+    }
+  }
+
+  /// A layer whose window fits into the tail gains nothing from compression: attention reads
+  /// hardly any sealed page of it.
+  mutating func leaveShortWindowsExact() {
+    let tail = policy.recent + policy.pageTokens
+    for (layer, window) in shape.slidingWindows.enumerated() {
+      guard let window, window <= tail else { continue }
+      var isChanged = false
+      for side in KVSide.allCases {
+        for head in 0..<shape.kvHeads {
+          let here = position(layer, side, head)
+          guard !codec(decisions[here], side).isExactRows else { continue }
+          decisions[here] = .shortWindow(window)
+          isChanged = true
+        }
+      }
+      if isChanged {
+        notes.append(
+          "layer \(layer) stays \(policy.exact): its sliding window of \(window) tokens "
+            + "is not longer than the tail (recent \(policy.recent) + page \(policy.pageTokens))"
+        )
+      }
+    }
+  }
+
+  private func indices(
+    _ selections: [IndexSelection],
+    _ key: String,
+    of rule: Int,
+    count: Int
+  ) throws(PolicyError) -> [Int] {
+    var isSelected = Array(repeating: false, count: count)
+    let marks = policy.rules[rule].marks
+    for (item, selection) in selections.enumerated() {
+      do {
+        let thing = key == "layers" ? "attention layer" : "KV head"
+        for index in try selection.resolved(count: count, thing: thing) { isSelected[index] = true }
+      } catch {
+        throw PolicyError(
+          "rule \(rule + 1): \(error.message)",
+          hint: error.hint,
+          at: marks["\(key).\(item)"],
+          of: marks.file
+        )
+      }
+    }
+    return isSelected.indices.filter { isSelected[$0] }
+  }
+
+  private func position(_ layer: Int, _ side: KVSide, _ head: Int) -> Int {
+    (layer * 2 + (side == .keys ? 0 : 1)) * shape.kvHeads + head
+  }
+
+  private func codec(_ decision: Decision, _ side: KVSide) -> CodecDescription {
+    switch decision {
+    case .defaults: policy.codec(side)
+    case .rule(let index): policy.rules[index].codec(side) ?? policy.codec(side)
+    case .shortWindow: policy.exact
+    }
+  }
+}
+
+// MARK: - Strips, pages and entries
+
+extension PlanResolver {
+  /// The strips of every layer.
+  ///
+  /// Equal strips are made once.
+  func layers(sinkPageTokens: Int) throws(PolicyError) -> [Plan.Layer] {
+    let exactKeys = try exactStrip(.keys, policy.pageTokens)
+    let exactValues = try exactStrip(.values, policy.pageTokens)
+    let sinkKeys = try exactStrip(.keys, sinkPageTokens)
+    let sinkValues = try exactStrip(.values, sinkPageTokens)
+    let exactLayout = layout(exactKeys, exactValues)
+    let sinkLayout = layout(sinkKeys, sinkValues)
+
+    var known: [StripKind: StripCodec] = [:]
+    var layers: [Plan.Layer] = []
+    for layer in 0..<shape.layers {
+      let keys = try strips(layer, .keys, &known)
+      let values = try strips(layer, .values, &known)
+      layers.append(
+        Plan.Layer(
+          keys: keys,
+          values: values,
+          pageLayout: PageLayout(keys: keys, values: values),
+          exactKeys: exactKeys,
+          exactValues: exactValues,
+          exactLayout: exactLayout,
+          sinkKeys: sinkKeys,
+          sinkValues: sinkValues,
+          sinkLayout: sinkLayout
+        )
+      )
+    }
+    return layers
+  }
+
+  func entries(of layers: [Plan.Layer]) -> [Plan.Entry] {
+    var reasons: [ReasonKey: String] = [:]
+    var entries: [Plan.Entry] = []
+    entries.reserveCapacity(decisions.count)
+    for (index, layer) in layers.enumerated() {
+      for side in KVSide.allCases {
+        let strips = side == .keys ? layer.keys : layer.values
+        for (head, strip) in strips.enumerated() {
+          let decision = decisions[position(index, side, head)]
+          let key = ReasonKey(decision: decision, side: side)
+          let reason = reasons[key] ?? reason(decision, side)
+          reasons[key] = reason
+          entries.append(
+            Plan.Entry(
+              layer: index,
+              head: head,
+              side: side,
+              codec: strip.description,
+              bitsPerValue: strip.bitsPerValue,
+              bytesPerToken: Double(strip.bytes.total) / Double(strip.pageTokens),
+              reason: reason
+            )
+          )
+        }
+      }
+    }
+    return entries
+  }
+
+  private struct ReasonKey: Hashable {
+    var decision: Decision
+    var side: KVSide
+  }
+
+  private struct StripKind: Hashable {
+    var codec: CodecDescription
+    var side: KVSide
+  }
+
+  private func strips(
+    _ layer: Int,
+    _ side: KVSide,
+    _ known: inout [StripKind: StripCodec]
+  ) throws(PolicyError) -> [StripCodec] {
+    var strips: [StripCodec] = []
+    for head in 0..<shape.kvHeads {
+      let decision = decisions[position(layer, side, head)]
+      let kind = StripKind(codec: codec(decision, side), side: side)
+      if let strip = known[kind] {
+        strips.append(strip)
+      } else {
+        let strip = try strip(kind, decision)
+        known[kind] = strip
+        strips.append(strip)
+      }
+    }
+    return strips
+  }
+
+  private func strip(_ kind: StripKind, _ decision: Decision) throws(PolicyError) -> StripCodec {
+    let strip: StripCodec
+    do {
+      strip = try catalogue.strip(
+        kind.codec,
+        side: kind.side,
+        headDim: shape.headDim,
+        pageTokens: policy.pageTokens
+      )
+    } catch {
+      throw located(PolicyError("\(subject(decision, kind.side)): \(error)"), decision, kind.side)
+    }
+    // A host's codec may ask for any size; the arithmetic of long contexts must not overflow.
+    let limit = 16 * 4 * shape.headDim * policy.pageTokens
+    guard (1...limit).contains(strip.bytes.total) else {
+      let message =
+        "codec '\(kind.codec)' asks for \(strip.bytes.total) bytes a strip; expected 1 to \(limit)"
+      throw located(PolicyError(message), decision, kind.side)
+    }
+    return strip
+  }
+
+  private func exactStrip(_ side: KVSide, _ pageTokens: Int) throws(PolicyError) -> StripCodec {
+    do {
+      return try catalogue.strip(
+        policy.exact,
+        side: side,
+        headDim: shape.headDim,
+        pageTokens: pageTokens
+      )
+    } catch {
+      let mark = policy.marks["exact_rows"]
+      throw PolicyError(error, about: "exact rows: ", at: mark, of: policy.marks.file)
+    }
+  }
+
+  private func layout(_ keys: StripCodec, _ values: StripCodec) -> PageLayout {
+    PageLayout(
+      keys: Array(repeating: keys, count: shape.kvHeads),
+      values: Array(repeating: values, count: shape.kvHeads)
+    )
+  }
+}
+
+// MARK: - Reasons
+
+extension PlanResolver {
+  private func reason(_ decision: Decision, _ side: KVSide) -> String {
+    switch decision {
+    case .defaults:
+      return policy.matchingPreset.map { "preset \($0)" } ?? "default \(side.rawValue)"
+    case .rule(let index):
+      let rule = policy.rules[index]
+      if let mark = rule.marks["rule"] {
+        let place = rule.marks.file.map { "\(lastPathComponent($0)):" } ?? "line "
+        return "rule \(index + 1) (\(place)\(mark.line))"
+      }
+      return (policy.matchingPreset.map { "preset \($0), " } ?? "") + "rule \(index + 1)"
+    case .shortWindow(let window):
+      return "window \(window) within the tail"
+    }
+  }
+
+  private func subject(_ decision: Decision, _ side: KVSide) -> String {
+    if case .rule(let index) = decision { return "rule \(index + 1), \(side.rawValue)" }
+    return side.rawValue
+  }
+
+  private func located(
+    _ error: PolicyError,
+    _ decision: Decision,
+    _ side: KVSide
+  ) -> PolicyError {
+    var marks = policy.marks
+    if case .rule(let index) = decision { marks = policy.rules[index].marks }
+    var error = error
+    error.file = marks.file
+    error.line = marks[side.rawValue]?.line
+    error.column = marks[side.rawValue]?.column
+    return error
+  }
+}

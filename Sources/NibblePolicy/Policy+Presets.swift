@@ -1,0 +1,56 @@
+internal import NibbleCodec
+
+// The literal values of every preset. They change only with a measurement.
+extension Policy {
+  /// Everything in float32: what a plain cache holds.
+  public static let exact = Policy(
+    name: "exact",
+    keys: .float32,
+    values: .float32,
+    exact: .float32
+  )
+
+  /// Everything in float16: the usual cache, and the yardstick of every table.
+  public static let float16 = Policy(
+    name: "float16",
+    keys: .float16,
+    values: .float16
+  )
+
+  /// Keys in eight bits, values in four: hard to tell from exact.
+  public static let conservative = Policy(
+    name: "conservative",
+    keys: .int8,
+    values: .rotated(4).centred
+  )
+
+  /// Four bits, with eight for the keys of the first and the last layer.
+  public static let balanced = Policy(
+    name: "balanced",
+    keys: .rotated(4).centred,
+    values: .rotated(4).centred,
+    rules: [Rule(layers: [.first(1), .last(1)], keys: .int8)]
+  )
+
+  /// Three bits, with four for the keys of the first and the last layer.
+  public static let small = Policy(
+    name: "small",
+    keys: .rotated(3).centred,
+    values: .rotated(3).centred,
+    rules: [Rule(layers: [.first(1), .last(1)], keys: .rotated(4).centred)]
+  )
+
+  /// Every preset, from the largest to the smallest.
+  public static let presets: [Policy] = [.exact, .float16, .conservative, .balanced, .small]
+
+  /// The names of the presets, as they are written in arguments.
+  public static let presetNames: [String] = presets.compactMap(\.name)
+
+  /// The preset that says the same as this policy about codecs, whatever the exact windows are.
+  var matchingPreset: String? {
+    guard marks.file == nil, marks["keys"] == nil else { return nil }
+    return Self.presets.first {
+      $0.keys == keys && $0.values == values && $0.rules == rules && $0.exact == exact
+    }?.name
+  }
+}

@@ -1,0 +1,119 @@
+public import NibbleCodec
+
+/// What a person asks for: which rows stay exact, and what all others are encoded with.
+///
+/// A policy knows nothing about a model. ``Plan`` resolves it against a ``ModelShape``.
+public struct Policy: Hashable, Sendable {
+  /// A change of the defaults for some layers and heads.
+  ///
+  /// Later rules win.
+  public struct Rule: Hashable, Sendable {
+    /// The attention layers that the rule applies to.
+    public var layers: [IndexSelection]
+    /// The KV heads that the rule applies to.
+    public var kvHeads: [IndexSelection]
+    /// What keys are encoded with; `nil` leaves them alone.
+    public var keys: CodecDescription?
+    /// What values are encoded with; `nil` leaves them alone.
+    public var values: CodecDescription?
+
+    var marks = SourceMarks()
+
+    /// Creates a rule.
+    ///
+    /// At least one of `keys` and `values` is needed.
+    public init(
+      layers: [IndexSelection] = [.all],
+      kvHeads: [IndexSelection] = [.all],
+      keys: CodecDescription? = nil,
+      values: CodecDescription? = nil
+    ) {
+      self.layers = layers
+      self.kvHeads = kvHeads
+      self.keys = keys
+      self.values = values
+    }
+  }
+
+  /// The version of the written format.
+  public var version: Int { Policy.formatVersion }
+  /// A name for tables; see ``label``.
+  public var name: String?
+  /// Tokens of a page: 16, 32, 48 or a multiple of 64 up to 1,024.
+  public var pageTokens: Int
+  /// Tokens at the start of a sequence that stay exact for good, 0 to 1,024.
+  public var sinks: Int
+  /// Newest tokens that stay exact, 0 to 65,536.
+  public var recent: Int
+  /// What keys are encoded with, unless a rule says otherwise.
+  public var keys: CodecDescription
+  /// What values are encoded with, unless a rule says otherwise.
+  public var values: CodecDescription
+  /// The rows of sinks and tail: `float32`, `float16` or `bfloat16`.
+  public var exact: CodecDescription
+  /// Changes for some layers and heads; later ones win.
+  public var rules: [Rule]
+
+  var marks = SourceMarks()
+
+  /// Creates a policy.
+  ///
+  /// Nothing is checked here; ``validate()`` and ``Plan`` do that.
+  ///
+  /// - Parameters:
+  ///   - name: A name for tables.
+  ///   - keys: What keys are encoded with.
+  ///   - values: What values are encoded with.
+  ///   - exact: The rows of sinks and tail.
+  ///   - pageTokens: Tokens of a page.
+  ///   - sinks: Tokens at the start that stay exact.
+  ///   - recent: Newest tokens that stay exact.
+  ///   - rules: Changes for some layers and heads.
+  public init(
+    name: String? = nil,
+    keys: CodecDescription,
+    values: CodecDescription,
+    exact: CodecDescription = .float16,
+    pageTokens: Int = 64,
+    sinks: Int = 4,
+    recent: Int = 64,
+    rules: [Rule] = []
+  ) {
+    self.name = name
+    self.pageTokens = pageTokens
+    self.sinks = sinks
+    self.recent = recent
+    self.keys = keys
+    self.values = values
+    self.exact = exact
+    self.rules = rules
+  }
+
+  /// The policy's name, or its file's, or what it does in a few words.
+  public var label: String {
+    if let name { return name }
+    if let file = marks.file { return lastPathComponent(file) }
+    return keys == values ? "\(keys)" : "k=\(keys)+v=\(values)"
+  }
+
+  /// What one side is encoded with unless a rule says otherwise.
+  func codec(_ side: KVSide) -> CodecDescription {
+    switch side {
+    case .keys: keys
+    case .values: values
+    }
+  }
+}
+
+extension Policy.Rule {
+  func codec(_ side: KVSide) -> CodecDescription? {
+    switch side {
+    case .keys: keys
+    case .values: values
+    }
+  }
+}
+
+func lastPathComponent(_ path: String) -> String {
+  path.split(separator: "/").last.map(String.init) ?? path
+}

@@ -1,0 +1,177 @@
+import Foundation
+import NibbleGenerate
+import Testing
+
+@testable import NibbleLlama
+
+@Suite("Safetensors files")
+struct SafetensorsTests {
+  private let directory: TemporaryDirectory
+
+  init() throws {
+    directory = try TemporaryDirectory()
+  }
+
+  private func load(_ bytes: Data) throws -> SafetensorsFile {
+    try directory.write(bytes, to: "model.safetensors")
+    return try SafetensorsFile(path: directory.path + "/model.safetensors")
+  }
+
+  @Test("Values of each precision, aligned or not")
+  func values() throws {
+    let header = """
+      {"__metadata__":{"format":"pt"},"half":{"dtype":"F16","shape":[9],"data_offsets":[0,18]},\
+      "brain":{"dtype":"BF16","shape":[1,3],"data_offsets":[18,24]},\
+      "single":{"dtype":"F32","shape":[2],"data_offsets":[24,32]},\
+      "empty":{"dtype":"I64","shape":[0,4],"data_offsets":[32,32]}}
+      """
+    let halves: [UInt16] = [
+      0x0000, 0x8000, 0x3C00, 0xC000, 0x7BFF, 0x0400, 0x0001, 0x83FF, 0xFC00,
+    ]
+    let brains: [UInt16] = [0x3F80, 0xC040, 0x7F7F]
+    let singles: [Float] = [.pi, -.leastNonzeroMagnitude]
+    var data = Data()
+    for bits in halves + brains { withUnsafeBytes(of: bits) { data.append(contentsOf: $0) } }
+    for value in singles { withUnsafeBytes(of: value) { data.append(contentsOf: $0) } }
+    for padding in 0..<4 {
+      let padded = header + String(repeating: " ", count: padding)
+      let file = try load(SafetensorsBytes.file(header: padded, data: data))
+      let half = try #require(file.tensors["half"])
+      #expect(
+        file.floats(of: half) == [
+          0, -0.0, 1, -2, 65_504, 0x1p-14, 0x1p-24, -0x1.FF8p-15, -.infinity,
+        ]
+      )
+      #expect(file.floats(of: half)[1].sign == .minus)
+      let brain = try #require(file.tensors["brain"])
+      #expect(file.floats(of: brain) == [1, -3, Float(bitPattern: 0x7F7F_0000)])
+      let single = try #require(file.tensors["single"])
+      #expect(file.floats(of: single) == singles)
+      #expect(file.tensors["empty"]?.shape == [0, 4])
+    }
+  }
+
+  @Test("Float16 not a number stays so")
+  func notANumber() {
+    #expect(WeightConversion.half(0x7E00).isNaN)
+    #expect(WeightConversion.half(0x7C00) == .infinity)
+  }
+
+  /// Headers that lie about eight bytes of data.
+  static let lies: [(String, String)] = [
+    ("beyond the file", #"{"a":{"dtype":"F32","shape":[4],"data_offsets":[0,16]}}"#),
+    ("huge end", #"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,9223372036854775807]}}"#),
+    ("negative", #"{"a":{"dtype":"F32","shape":[2],"data_offsets":[-8,0]}}"#),
+    ("reversed", #"{"a":{"dtype":"F32","shape":[2],"data_offsets":[8,0]}}"#),
+    ("one offset", #"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0]}}"#),
+    (
+      "overlap",
+      #"""
+      {"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},
+      "b":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}
+      """#
+    ),
+    ("hole at the start", #"{"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}"#),
+    ("hole at the end", #"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#),
+    ("no tensors", "{}"),
+    ("too few bytes", #"{"a":{"dtype":"F32","shape":[3],"data_offsets":[0,8]}}"#),
+    ("too many bytes", #"{"a":{"dtype":"BF16","shape":[2],"data_offsets":[0,8]}}"#),
+    ("half a byte", #"{"a":{"dtype":"F4","shape":[3],"data_offsets":[0,8]}}"#),
+    ("unknown type", #"{"a":{"dtype":"F31","shape":[2],"data_offsets":[0,8]}}"#),
+    ("negative shape", #"{"a":{"dtype":"F32","shape":[-1,-2],"data_offsets":[0,8]}}"#),
+    (
+      "overflowing shape",
+      #"{"a":{"dtype":"F32","shape":[4294967296,4294967296,2],"data_offsets":[0,8]}}"#
+    ),
+    ("overflowing number", #"{"a":{"dtype":"F32","shape":[1e30],"data_offsets":[0,8]}}"#),
+    ("fraction", #"{"a":{"dtype":"F32","shape":[0.5],"data_offsets":[0,8]}}"#),
+    ("no shape", #"{"a":{"dtype":"F32","data_offsets":[0,8]}}"#),
+    ("a list", #"[{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}]"#),
+    ("cut off", #"{"a":{"dtype":"F32","shape":[2],"data_of"#),
+    ("not text", "{\u{0}\u{1}"),
+    ("deep", "{\"a\":" + String(repeating: "[", count: 100_000)),
+    ("empty", ""),
+  ]
+
+  @Test("Headers that lie are refused", arguments: lies)
+  func lie(_ name: String, header: String) throws {
+    #expect(throws: CheckpointError.self, "\(name)") {
+      try load(SafetensorsBytes.file(header: header, data: Data(count: 8)))
+    }
+  }
+
+  @Test("Each lie is named")
+  func names() throws {
+    let overlap = try #require(Self.lies.first { $0.0 == "overlap" }).1
+    let error = #expect(throws: CheckpointError.self) {
+      try load(SafetensorsBytes.file(header: overlap, data: Data(count: 8)))
+    }
+    #expect(
+      error
+        == .invalidTensor(
+          file: "model.safetensors",
+          tensor: "b",
+          reason: "its bytes overlap another tensor's"
+        )
+    )
+    let hole = #"{"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}"#
+    #expect(throws: CheckpointError.hole(file: "model.safetensors", offset: 0, next: 4)) {
+      try load(SafetensorsBytes.file(header: hole, data: Data(count: 8)))
+    }
+  }
+
+  @Test("Header lengths beyond the file or the limit")
+  func headerLength() throws {
+    let name = "model.safetensors"
+    #expect(throws: CheckpointError.truncated(file: name, byteCount: 3, needed: 8)) {
+      try load(Data([1, 2, 3]))
+    }
+    #expect(throws: CheckpointError.truncated(file: name, byteCount: 0, needed: 8)) {
+      try load(Data())
+    }
+    #expect(throws: CheckpointError.truncated(file: name, byteCount: 10, needed: 264)) {
+      try load(Data([0, 1, 0, 0, 0, 0, 0, 0, 0x7B, 0x7D]))
+    }
+    for length: UInt64 in [100_000_001, .max, .max - 7, 1 << 63] {
+      let error = CheckpointError.tooLong(
+        file: name,
+        what: "header",
+        byteCount: length,
+        limit: 100_000_000
+      )
+      #expect(throws: error) {
+        try load(withUnsafeBytes(of: length.littleEndian) { Data($0) } + Data("{}".utf8))
+      }
+    }
+  }
+
+  @Test("A checkpoint cut at any place is refused")
+  func truncation() throws {
+    let url = URL(fileURLWithPath: try Fixtures.path("qwen2-f16/model.safetensors"))
+    let whole = try Data(contentsOf: url)
+    #expect(try load(whole).tensors.count > 20)
+    for count in stride(from: 0, to: whole.count, by: 997) {
+      #expect(throws: CheckpointError.self) { try load(whole.prefix(count)) }
+    }
+    #expect(throws: CheckpointError.self) { try load(whole + Data([0])) }
+  }
+
+  @Test("A header with damaged bytes never traps")
+  func damage() throws {
+    let url = URL(fileURLWithPath: try Fixtures.path("qwen2-f16/model.safetensors"))
+    let whole = try Data(contentsOf: url)
+    var generator = SplitMix64(seed: 7)
+    for _ in 0..<200 {
+      var damaged = whole
+      damaged[Int.random(in: 0..<3_000, using: &generator)] =
+        UInt8.random(in: 0...255, using: &generator)
+      _ = try? load(damaged)
+    }
+  }
+
+  @Test("Directories and missing files are errors")
+  func unreadable() throws {
+    #expect(throws: CheckpointError.self) { try SafetensorsFile(path: directory.path) }
+    #expect(throws: CheckpointError.self) { try SafetensorsFile(path: directory.path + "/none") }
+  }
+}

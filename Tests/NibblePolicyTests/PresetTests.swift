@@ -1,0 +1,60 @@
+import NibbleCodec
+import NibblePolicy
+import Testing
+
+@Suite struct PresetTests {
+  @Test func everyPresetIsListedUnderItsName() {
+    #expect(Policy.presetNames == ["exact", "float16", "conservative", "balanced", "small"])
+  }
+
+  @Test func exactKeepsEveryRowInFloat32() {
+    #expect(Policy.exact.keys == .float32)
+    #expect(Policy.exact.values == .float32)
+    #expect(Policy.exact.exact == .float32)
+    #expect(Policy.exact.rules.isEmpty)
+  }
+
+  @Test func conservativeHasKeysInEightBitsAndValuesInFour() {
+    #expect(Policy.conservative.keys == .int8)
+    #expect(Policy.conservative.values == .rotated(4).centred)
+  }
+
+  @Test(arguments: [Policy.conservative, .balanced, .small])
+  func compressedPresetsShareTheirExactWindows(policy: Policy) {
+    #expect(policy.sinks == 4)
+    #expect(policy.recent == 64)
+    #expect(policy.pageTokens == 64)
+    #expect(policy.exact == .float16)
+  }
+
+  @Test(arguments: Policy.presets, [8, 64, 80, 128, 256])
+  func everyPresetFitsEveryModel(policy: Policy, headDim: Int) throws {
+    for layers in [1, 2, 32] {
+      let shape = ModelShape(layers: layers, queryHeads: 4, kvHeads: 2, headDim: headDim)
+      let plan = try Plan(policy: policy, shape: shape)
+      #expect(plan.entries.count == layers * 2 * 2)
+    }
+  }
+
+  @Test func presetsGetSmallerInTheirOrder() throws {
+    let bits = try Policy.presets.map { policy in
+      try Plan(policy: policy, shape: .sample).bitsPerValue
+    }
+    #expect(bits == bits.sorted(by: >))
+    #expect(bits[0] == 32)
+    #expect(bits[1] == 16)
+  }
+
+  @Test func balancedKeepsTheKeysOfBothEndsInEightBits() throws {
+    let plan = try Plan(policy: .balanced, shape: .sample)
+    for layer in 0..<8 {
+      let isEnd = layer == 0 || layer == 7
+      let keys = plan.entry(layer: layer, head: 1, side: .keys)
+      #expect(keys.codec == (isEnd ? .int8 : .rotated(4).centred))
+      #expect(keys.reason == (isEnd ? "preset balanced, rule 1" : "preset balanced"))
+      let values = plan.entry(layer: layer, head: 1, side: .values)
+      #expect(values.codec == .rotated(4).centred)
+      #expect(values.reason == "preset balanced")
+    }
+  }
+}
