@@ -237,6 +237,7 @@ static void weigh_chunk(const nibble_kernels *kernels, const nibble_rows *rows, 
           .zero = values->table_zero,
           .high = s->weights[i],
           .low = halves ? s->weights[count + i] : NULL,
+          .wants_sum = values->table_zero != 0 || values->channel_zero != NULL,
       };
       kernels->start_weights(&start);
       s->weight_scale[i] = start.scale;

@@ -6,6 +6,7 @@
 #define NIBBLE_FLOAT_PARTS_H
 
 #include <math.h>
+#include <string.h>
 
 #include "kernels.h"
 
@@ -38,7 +39,8 @@ typedef struct nibble_weight_start {
   const uint16_t *token_zero;
   float zero;
   uint8_t *high;
-  uint8_t *low;  // NULL: 8 bits are enough
+  uint8_t *low;    // NULL: 8 bits are enough
+  bool wants_sum;  // `sum` is needed: there are zero points
   float scale;     // out: value of one unit
   float sum;       // out: sum of the integers
   float zero_sum;  // out: sum of integer times zero point
@@ -55,152 +57,255 @@ typedef struct nibble_value_finish {
   float *accumulator;
 } nibble_value_finish;
 
+// Sixteen lanes, in whatever registers the instruction set has. Passed by address: a vector argument would tie callers to
+// one register width.
+typedef float nibble_floats __attribute__((vector_size(64)));
+typedef int32_t nibble_ints __attribute__((vector_size(64)));
+typedef uint16_t nibble_shorts __attribute__((vector_size(32)));
+typedef uint8_t nibble_bytes __attribute__((vector_size(16)));
+
 NIBBLE_INLINE float nibble_round(float x) {
   // Ties to even, for magnitudes below 2^22.
   const float magic = 12582912.0f;
   return (x + magic) - magic;
 }
 
-NIBBLE_INLINE float nibble_exp(float x) {
-  // Cody and Waite reduction and the Taylor polynomial of degree 7 on |f| <= ln(2)/2: relative error below 2e-7.
-  const float clamped = x < -87.0f ? -87.0f : x > 88.0f ? 88.0f : x;
-  const float n = nibble_round(clamped * 1.44269504f);
-  const float f = (clamped - n * 0.693359375f) + n * 2.12194440e-4f;
-  float p = 1.9841270e-4f;
-  p = p * f + 1.3888889e-3f;
+#define NIBBLE_ROUND(x) (((x) + 12582912.0f) - 12582912.0f)
+
+NIBBLE_INLINE void nibble_load_floats(const float *source, nibble_floats *result) {
+  memcpy(result, source, sizeof *result);
+}
+
+NIBBLE_INLINE void nibble_load_ints(const int32_t *source, nibble_floats *result) {
+  nibble_ints x;
+  memcpy(&x, source, sizeof x);
+  *result = __builtin_convertvector(x, nibble_floats);
+}
+
+NIBBLE_INLINE void nibble_load_bfloat16(const uint16_t *source, nibble_floats *result) {
+  nibble_shorts x;
+  memcpy(&x, source, sizeof x);
+  const nibble_ints wide = __builtin_convertvector(x, nibble_ints) << 16;
+  memcpy(result, &wide, sizeof *result);
+}
+
+// As nibble_from_float16, which see.
+NIBBLE_INLINE void nibble_load_float16(const uint16_t *source, nibble_floats *result) {
+  nibble_shorts x;
+  memcpy(&x, source, sizeof x);
+  const nibble_ints bits = __builtin_convertvector(x, nibble_ints);
+  nibble_ints magnitude = (bits & 0x7fff) << 13;
+  nibble_floats value;
+  memcpy(&value, &magnitude, sizeof value);
+  value *= 0x1p112f;
+  memcpy(&magnitude, &value, sizeof magnitude);
+  magnitude |= ((bits & 0x7c00) == 0x7c00) & 0x7f800000;
+  magnitude |= (bits & 0x8000) << 16;
+  memcpy(result, &magnitude, sizeof *result);
+}
+
+NIBBLE_INLINE void nibble_store_bytes(const nibble_ints *source, uint8_t *target) {
+  const nibble_bytes x = __builtin_convertvector(*source, nibble_bytes);
+  memcpy(target, &x, sizeof x);
+}
+
+// exp of each lane; below -87 it is 0. Cody and Waite reduction and the Taylor polynomial of degree 7 on |f| <= ln(2)/2:
+// relative error below 2e-7.
+NIBBLE_INLINE void nibble_exp_lanes(nibble_floats *x) {
+  const nibble_floats low = (nibble_floats){0} - 87.0f;
+  const nibble_ints visible = *x >= low;
+  const nibble_floats clamped = __builtin_elementwise_max(*x, low);
+  const nibble_floats n = NIBBLE_ROUND(clamped * 1.44269504f);
+  const nibble_floats f = (clamped - n * 0.693359375f) + n * 2.12194440e-4f;
+  nibble_floats p = f * 1.9841270e-4f + 1.3888889e-3f;
   p = p * f + 8.3333333e-3f;
   p = p * f + 4.1666667e-2f;
   p = p * f + 1.6666667e-1f;
   p = p * f + 0.5f;
   p = p * f + 1.0f;
   p = p * f + 1.0f;
-  union {
-    int32_t i;
-    float f;
-  } power = {.i = ((int32_t)n + 127) << 23};
-  return x < -87.0f ? 0.0f : p * power.f;
+  const nibble_ints exponent = (__builtin_convertvector(n, nibble_ints) + 127) << 23;
+  nibble_floats power;
+  memcpy(&power, &exponent, sizeof power);
+  p *= power;
+  nibble_ints bits;
+  memcpy(&bits, &p, sizeof bits);
+  bits &= visible;
+  memcpy(x, &bits, sizeof *x);
 }
 
-NIBBLE_INLINE float nibble_lanes_sum(const float *lane) {
-  float sum = 0;
-  for (int i = 0; i < NIBBLE_LANES; i++) sum += lane[i];
-  return sum;
+NIBBLE_INLINE float nibble_exp(float x) {
+  nibble_floats lanes = (nibble_floats){0} + x;
+  nibble_exp_lanes(&lanes);
+  return lanes[0];
 }
 
-NIBBLE_INLINE float nibble_lanes_max(const float *lane) {
-  float result = lane[0];
-  for (int i = 1; i < NIBBLE_LANES; i++) result = lane[i] > result ? lane[i] : result;
-  return result;
+// Lanes are combined in halves: eight with eight, four with four, ...
+NIBBLE_INLINE float nibble_lanes_sum(const nibble_floats *x) {
+  typedef float half __attribute__((vector_size(32)));
+  typedef float quarter __attribute__((vector_size(16)));
+  const half a = __builtin_shufflevector(*x, *x, 0, 1, 2, 3, 4, 5, 6, 7) +
+                 __builtin_shufflevector(*x, *x, 8, 9, 10, 11, 12, 13, 14, 15);
+  const quarter b = __builtin_shufflevector(a, a, 0, 1, 2, 3) + __builtin_shufflevector(a, a, 4, 5, 6, 7);
+  return (b[0] + b[2]) + (b[1] + b[3]);
+}
+
+NIBBLE_INLINE float nibble_lanes_max(const nibble_floats *x) {
+  typedef float half __attribute__((vector_size(32)));
+  typedef float quarter __attribute__((vector_size(16)));
+  const half a = __builtin_elementwise_max(__builtin_shufflevector(*x, *x, 0, 1, 2, 3, 4, 5, 6, 7),
+                                           __builtin_shufflevector(*x, *x, 8, 9, 10, 11, 12, 13, 14, 15));
+  const quarter b =
+      __builtin_elementwise_max(__builtin_shufflevector(a, a, 0, 1, 2, 3), __builtin_shufflevector(a, a, 4, 5, 6, 7));
+  const float c = b[0] > b[2] ? b[0] : b[2], d = b[1] > b[3] ? b[1] : b[3];
+  return c > d ? c : d;
+}
+
+NIBBLE_INLINE void nibble_finish_scores_of(const nibble_score_finish *a, bool has_low, bool has_zero) {
+  const float offset = 128.0f * (float)a->query_sum, offset_low = 128.0f * (float)a->query_sum_low;
+  const float query_sum = has_low ? 256.0f * (float)a->query_sum + (float)a->query_sum_low : (float)a->query_sum;
+  for (int32_t t = 0; t < a->tokens; t += NIBBLE_LANES) {
+    nibble_floats s, x;
+    // Sums stay below 2^24 for up to 512 channels, so they are exact as floats.
+    nibble_load_ints(a->raw + t, &s);
+    s -= offset;
+    if (has_low) {
+      nibble_load_ints(a->raw_low + t, &x);
+      s = 256.0f * s + (x - offset_low);
+    }
+    if (has_zero) {
+      nibble_load_float16(a->token_zero + t, &x);
+      s -= (x + a->zero) * query_sum;
+    } else {
+      s -= a->zero * query_sum;
+    }
+    s = s * a->query_scale - a->minus;
+    if (a->token_scale) {
+      nibble_load_bfloat16(a->token_scale + t, &x);
+      s *= x;
+    }
+    if (a->accumulate) {
+      nibble_load_floats(a->scores + t, &x);
+      s += x;
+    }
+    memcpy(a->scores + t, &s, sizeof s);
+  }
 }
 
 NIBBLE_INLINE void nibble_finish_scores(const nibble_score_finish *a) {
-  const int32_t offset = 128 * a->query_sum, offset_low = 128 * a->query_sum_low;
-  const float query_sum = a->raw_low ? 256.0f * (float)a->query_sum + (float)a->query_sum_low : (float)a->query_sum;
-  for (int32_t t0 = 0; t0 < a->tokens; t0 += NIBBLE_LANES) {
-    float s[NIBBLE_LANES];
-    for (int i = 0; i < NIBBLE_LANES; i++) s[i] = (float)(a->raw[t0 + i] - offset);
-    if (a->raw_low)
-      for (int i = 0; i < NIBBLE_LANES; i++) s[i] = 256.0f * s[i] + (float)(a->raw_low[t0 + i] - offset_low);
-    if (a->token_zero) {
-      for (int i = 0; i < NIBBLE_LANES; i++)
-        s[i] = s[i] - (a->zero + nibble_from_float16(a->token_zero[t0 + i])) * query_sum;
-    } else {
-      for (int i = 0; i < NIBBLE_LANES; i++) s[i] = s[i] - a->zero * query_sum;
-    }
-    for (int i = 0; i < NIBBLE_LANES; i++) s[i] = s[i] * a->query_scale - a->minus;
-    if (a->token_scale)
-      for (int i = 0; i < NIBBLE_LANES; i++) s[i] = s[i] * nibble_from_bfloat16(a->token_scale[t0 + i]);
-    if (a->accumulate) {
-      for (int i = 0; i < NIBBLE_LANES; i++) a->scores[t0 + i] += s[i];
-    } else {
-      for (int i = 0; i < NIBBLE_LANES; i++) a->scores[t0 + i] = s[i];
-    }
-  }
+  if (a->raw_low) nibble_finish_scores_of(a, true, a->token_zero != NULL);
+  else if (a->token_zero) nibble_finish_scores_of(a, false, true);
+  else nibble_finish_scores_of(a, false, false);
 }
 
 // Turns scores into weights exp(scale * (score + bias) - maximum), raising the row's running maximum and sum. Returns the
 // factor by which what was accumulated before must shrink. Tokens: a multiple of 16; invisible ones are -infinity.
 NIBBLE_INLINE float nibble_softmax(float *scores, int32_t tokens, float bias, float scale, float *maximum,
                                    float *sum) {
-  float lane[NIBBLE_LANES];
-  for (int i = 0; i < NIBBLE_LANES; i++) lane[i] = -INFINITY;
-  for (int32_t t0 = 0; t0 < tokens; t0 += NIBBLE_LANES)
-    for (int i = 0; i < NIBBLE_LANES; i++) {
-      const float score = (scores[t0 + i] + bias) * scale;
-      scores[t0 + i] = score;
-      lane[i] = score > lane[i] ? score : lane[i];
-    }
-  const float old = *maximum, block = nibble_lanes_max(lane);
+  nibble_floats top_lanes = (nibble_floats){0} - INFINITY;
+  for (int32_t t = 0; t < tokens; t += NIBBLE_LANES) {
+    nibble_floats s;
+    nibble_load_floats(scores + t, &s);
+    s = (s + bias) * scale;
+    memcpy(scores + t, &s, sizeof s);
+    top_lanes = __builtin_elementwise_max(top_lanes, s);
+  }
+  const float old = *maximum, block = nibble_lanes_max(&top_lanes);
   const float top = block > old ? block : old;
   if (top == -INFINITY) {
-    for (int32_t t = 0; t < tokens; t++) scores[t] = 0;
+    memset(scores, 0, (size_t)tokens * sizeof *scores);
     return 1;
   }
-  for (int i = 0; i < NIBBLE_LANES; i++) lane[i] = 0;
-  for (int32_t t0 = 0; t0 < tokens; t0 += NIBBLE_LANES)
-    for (int i = 0; i < NIBBLE_LANES; i++) {
-      const float weight = nibble_exp(scores[t0 + i] - top);
-      scores[t0 + i] = weight;
-      lane[i] += weight;
-    }
+  nibble_floats sum_lanes = {0};
+  for (int32_t t = 0; t < tokens; t += NIBBLE_LANES) {
+    nibble_floats s;
+    nibble_load_floats(scores + t, &s);
+    s -= top;
+    nibble_exp_lanes(&s);
+    memcpy(scores + t, &s, sizeof s);
+    sum_lanes += s;
+  }
   const float factor = top > old ? nibble_exp(old - top) : 1;
   *maximum = top;
-  *sum = *sum * factor + nibble_lanes_sum(lane);
+  *sum = *sum * factor + nibble_lanes_sum(&sum_lanes);
   return factor;
 }
 
-NIBBLE_INLINE void nibble_start_weights(nibble_weight_start *a) {
-  float scaled[NIBBLE_MAX_BLOCK_TOKENS];
-  float lane[NIBBLE_LANES] = {0};
-  for (int32_t t0 = 0; t0 < a->tokens; t0 += NIBBLE_LANES) {
-    float w[NIBBLE_LANES];
-    for (int i = 0; i < NIBBLE_LANES; i++) w[i] = a->weights[t0 + i];
-    if (a->token_scale)
-      for (int i = 0; i < NIBBLE_LANES; i++) w[i] = w[i] * nibble_from_bfloat16(a->token_scale[t0 + i]);
-    for (int i = 0; i < NIBBLE_LANES; i++) {
-      scaled[t0 + i] = w[i];
-      lane[i] = w[i] > lane[i] ? w[i] : lane[i];
+NIBBLE_INLINE void nibble_start_weights_of(nibble_weight_start *a, bool has_low, bool has_zero, bool has_sum) {
+  nibble_floats scaled[NIBBLE_MAX_BLOCK_TOKENS / NIBBLE_LANES];
+  nibble_floats top_lanes = {0};
+  for (int32_t t = 0; t < a->tokens; t += NIBBLE_LANES) {
+    nibble_floats w, x;
+    nibble_load_floats(a->weights + t, &w);
+    if (a->token_scale) {
+      nibble_load_bfloat16(a->token_scale + t, &x);
+      w *= x;
     }
+    scaled[t / NIBBLE_LANES] = w;
+    top_lanes = __builtin_elementwise_max(top_lanes, w);
   }
-  const float top = nibble_lanes_max(lane), units = a->low ? 65535.0f : 255.0f;
+  const float top = nibble_lanes_max(&top_lanes), units = has_low ? 65535.0f : 255.0f;
   const float inverse = top > 1e-30f ? units / top : 0;
-  a->scale = top > 1e-30f ? top / units : 0;
-  float sum[NIBBLE_LANES] = {0}, zero_sum[NIBBLE_LANES] = {0};
-  for (int32_t t0 = 0; t0 < a->tokens; t0 += NIBBLE_LANES) {
-    float w[NIBBLE_LANES];
-    int32_t q[NIBBLE_LANES];
-    for (int i = 0; i < NIBBLE_LANES; i++) w[i] = nibble_round(scaled[t0 + i] * inverse);
-    for (int i = 0; i < NIBBLE_LANES; i++) q[i] = (int32_t)w[i];
-    for (int i = 0; i < NIBBLE_LANES; i++) sum[i] += w[i];
-    if (a->token_zero)
-      for (int i = 0; i < NIBBLE_LANES; i++)
-        zero_sum[i] += w[i] * (a->zero + nibble_from_float16(a->token_zero[t0 + i]));
-    if (a->low) {
-      for (int i = 0; i < NIBBLE_LANES; i++) a->high[t0 + i] = (uint8_t)(q[i] >> 8);
-      for (int i = 0; i < NIBBLE_LANES; i++) a->low[t0 + i] = (uint8_t)(q[i] & 255);
-    } else {
-      for (int i = 0; i < NIBBLE_LANES; i++) a->high[t0 + i] = (uint8_t)q[i];
+  a->scale = top > 1e-30f ? top * (1 / units) : 0;
+  nibble_floats sum = {0}, zero_sum = {0};
+  for (int32_t t = 0; t < a->tokens; t += NIBBLE_LANES) {
+    const nibble_floats w = NIBBLE_ROUND(scaled[t / NIBBLE_LANES] * inverse);
+    nibble_ints q = __builtin_convertvector(w, nibble_ints);
+    if (has_sum) sum += w;
+    if (has_zero) {
+      nibble_floats z;
+      nibble_load_float16(a->token_zero + t, &z);
+      zero_sum += w * (z + a->zero);
     }
+    if (has_low) {
+      const nibble_ints low = q & 255;
+      nibble_store_bytes(&low, a->low + t);
+      q >>= 8;
+    }
+    nibble_store_bytes(&q, a->high + t);
   }
-  a->sum = nibble_lanes_sum(sum);
-  a->zero_sum = a->token_zero ? nibble_lanes_sum(zero_sum) : a->zero * a->sum;
+  a->sum = has_sum ? nibble_lanes_sum(&sum) : 0;
+  a->zero_sum = has_zero ? nibble_lanes_sum(&zero_sum) : a->zero * a->sum;
+}
+
+NIBBLE_INLINE void nibble_start_weights(nibble_weight_start *a) {
+  if (a->low) nibble_start_weights_of(a, true, a->token_zero != NULL, true);
+  else if (a->token_zero) nibble_start_weights_of(a, false, true, true);
+  else if (a->wants_sum) nibble_start_weights_of(a, false, false, true);
+  else nibble_start_weights_of(a, false, false, false);
+}
+
+NIBBLE_INLINE void nibble_finish_values_of(const nibble_value_finish *a, bool has_low) {
+  for (int32_t d = 0; d < a->channels; d += NIBBLE_LANES) {
+    nibble_floats v, x;
+    nibble_load_ints(a->raw + d, &v);
+    if (has_low) {
+      nibble_load_ints(a->raw_low + d, &x);
+      v = 256.0f * v + x;
+    }
+    nibble_load_floats(a->accumulator + d, &x);
+    x += (v - a->zero_sum) * a->scale;
+    memcpy(a->accumulator + d, &x, sizeof x);
+  }
+}
+
+// With scales or zero points by channel, of which there may be fewer than lanes.
+NIBBLE_INLINE void nibble_finish_channels(const nibble_value_finish *a) {
+  for (int32_t d = 0; d < a->channels; d++) {
+    float v = (float)a->raw[d];
+    if (a->raw_low) v = 256.0f * v + (float)a->raw_low[d];
+    v = v - a->zero_sum;
+    if (a->channel_zero) v = v - nibble_from_float16(a->channel_zero[d]) * a->sum;
+    v = v * a->scale;
+    if (a->channel_scale) v = v * nibble_from_bfloat16(a->channel_scale[d]);
+    a->accumulator[d] += v;
+  }
 }
 
 NIBBLE_INLINE void nibble_finish_values(const nibble_value_finish *a) {
-  for (int32_t d0 = 0; d0 < a->channels; d0 += NIBBLE_LANES) {
-    float v[NIBBLE_LANES];
-    for (int i = 0; i < NIBBLE_LANES; i++) v[i] = (float)a->raw[d0 + i];
-    if (a->raw_low)
-      for (int i = 0; i < NIBBLE_LANES; i++) v[i] = 256.0f * v[i] + (float)a->raw_low[d0 + i];
-    const int32_t n = a->channels - d0 < NIBBLE_LANES ? a->channels - d0 : NIBBLE_LANES;
-    for (int i = 0; i < NIBBLE_LANES; i++) v[i] = v[i] - a->zero_sum;
-    if (a->channel_zero)
-      for (int i = 0; i < n; i++) v[i] = v[i] - nibble_from_float16(a->channel_zero[d0 + i]) * a->sum;
-    for (int i = 0; i < NIBBLE_LANES; i++) v[i] = v[i] * a->scale;
-    if (a->channel_scale)
-      for (int i = 0; i < n; i++) v[i] = v[i] * nibble_from_bfloat16(a->channel_scale[d0 + i]);
-    for (int i = 0; i < NIBBLE_LANES; i++) a->accumulator[d0 + i] += v[i];
-  }
+  if (a->channel_scale || a->channel_zero) nibble_finish_channels(a);
+  else if (a->raw_low) nibble_finish_values_of(a, true);
+  else nibble_finish_values_of(a, false);
 }
 
 NIBBLE_INLINE void nibble_combine_floats(float *result, float a, const float *source, float b, size_t n) {
@@ -208,13 +313,17 @@ NIBBLE_INLINE void nibble_combine_floats(float *result, float a, const float *so
 }
 
 NIBBLE_INLINE float nibble_dot_floats(const float *a, const float *b, size_t n) {
-  float lane[NIBBLE_LANES] = {0};
+  nibble_floats sum = {0};
   size_t i = 0;
-  for (; i + NIBBLE_LANES <= n; i += NIBBLE_LANES)
-    for (int j = 0; j < NIBBLE_LANES; j++) lane[j] += a[i + j] * b[i + j];
+  for (; i + NIBBLE_LANES <= n; i += NIBBLE_LANES) {
+    nibble_floats x, y;
+    nibble_load_floats(a + i, &x);
+    nibble_load_floats(b + i, &y);
+    sum += x * y;
+  }
   float rest = 0;
   for (; i < n; i++) rest += a[i] * b[i];
-  return nibble_lanes_sum(lane) + rest;
+  return nibble_lanes_sum(&sum) + rest;
 }
 
 // Rounds a query to int8, or to int16 as 256 * high + low. Scale: the value of one unit of what the integers stand for.

@@ -1,0 +1,65 @@
+public import NibbleGenerate
+public import NibbleKV
+
+/// Quality and recall of several policies on the same text and the same questions: what `eval` and `compare` print.
+public struct PolicyComparison {
+  /// The model.
+  public var model: any DecoderModel
+  /// Token ids of the text, by document; empty where only questions are asked.
+  public var documents: [[Int]]
+  /// Questions; empty where none are asked.
+  public var questions: [RecallQuestion]
+  /// Threads of the caches; `nil` takes one for each core.
+  public var threads: Int?
+
+  /// Creates a comparison.
+  public init(
+    model: any DecoderModel,
+    documents: [[Int]],
+    questions: [RecallQuestion],
+    threads: Int? = nil
+  ) {
+    self.model = model
+    self.documents = documents
+    self.questions = questions
+    self.threads = threads
+  }
+
+  /// Runs everything; the exact cache runs once.
+  ///
+  /// - Parameters:
+  ///   - policies: At least one.
+  ///   - progress: Told after every step and every question.
+  /// - Returns: One row a policy, in the order given.
+  /// - Throws: `KVError`, ``EvaluationError``, or an error of the model.
+  public func run(
+    policies: [Policy],
+    progress: ProgressHandler = { _ in }
+  ) throws -> [QualityRow] {
+    let evaluation = try QualityEvaluation(model: model, policies: policies, threads: threads)
+    let results = try evaluation.run(documents: documents, progress: progress)
+    guard !questions.isEmpty else {
+      return results.map { QualityRow(model: model.name, quality: $0) }
+    }
+    let recall = try RecallEvaluation(model: model, questions: questions)
+    let exact = try share(recall, policy: .exact, progress: progress)
+    return try zip(policies, results).map { policy, result in
+      var row = QualityRow(model: model.name, quality: result)
+      row.questions = questions.count
+      row.recallExact = exact
+      // The same codecs, windows and rows give the same answers.
+      row.recall =
+        policy == .exact ? exact : try share(recall, policy: policy, progress: progress)
+      return row
+    }
+  }
+
+  private func share(
+    _ recall: RecallEvaluation,
+    policy: Policy,
+    progress: ProgressHandler
+  ) throws -> Double {
+    let answers = try recall.run(policy: policy, threads: threads, progress: progress)
+    return Double(answers.count { $0 }) / Double(answers.count)
+  }
+}

@@ -1,0 +1,98 @@
+import Foundation
+public import NibbleKV
+
+/// What a policy costs in bytes and in quality on a text.
+public struct QualityResult: Hashable, Sendable {
+  /// The policy as it was given.
+  public var policy: String
+  /// Documents that were read.
+  public var documents: Int
+  /// Tokens of all documents.
+  public var tokens: Int
+  /// Of these, tokens in compressed pages at the end of their document.
+  public var compressedTokens: Int
+  /// Bits per value of the compressed pages; of the plan's pages where nothing was sealed.
+  public var bitsPerValue: Double
+  /// Bytes held at the end of each document, summed: pages, tail and sinks.
+  public var totalBytes: Int
+  /// Bytes of float16 rows for the same tokens.
+  public var exactBytes: Int
+  /// Positions that were compared.
+  public var positions: Int
+  /// KL(exact ‖ compressed) over the positions, in nats; `nil` if there were none.
+  public var divergence: SampleSummary?
+  /// Share of the positions where both have the same most probable token.
+  public var sameTop1: Double?
+  /// exp of the mean negative log-likelihood of the next token.
+  public var perplexity: Double?
+  /// The same with the exact cache, over the same positions.
+  public var perplexityExact: Double?
+}
+
+/// Gathers one policy's comparisons.
+struct QualityTally {
+  private let plan: Plan
+  /// Whether any page is sealed in a codec other than exact rows.
+  let compresses: Bool
+  private var divergences: [Double] = []
+  private var sameTop = 0
+  private var nextTokens = 0
+  private var likelihood = 0.0
+  private var exactLikelihood = 0.0
+  private var compressedTokens = 0
+  private var totalBytes = 0
+  private var exactBytes = 0
+  private var pageBytes = 0
+  private var sealedValues = 0.0
+
+  init(plan: Plan) {
+    self.plan = plan
+    compresses = plan.entries.contains { !$0.codec.isExactRows }
+  }
+
+  var policy: Policy { plan.policy }
+
+  mutating func add(_ comparison: LogitComparison) {
+    divergences.append(comparison.divergence)
+    if comparison.sameTop { sameTop += 1 }
+    guard
+      let likelihood = comparison.negativeLogLikelihood,
+      let exactLikelihood = comparison.exactNegativeLogLikelihood
+    else { return }
+    nextTokens += 1
+    self.likelihood += likelihood
+    self.exactLikelihood += exactLikelihood
+  }
+
+  mutating func endDocument(_ statistics: SequenceStatistics) {
+    compressedTokens += statistics.compressedTokens
+    totalBytes += statistics.totalBytes
+    exactBytes += statistics.exactBytes
+    guard statistics.bitsPerValue > 0 else { return }
+    pageBytes += statistics.pageBytes
+    sealedValues += Double(statistics.pageBytes * 8) / statistics.bitsPerValue
+  }
+
+  func result(documents: Int, tokens: Int) -> QualityResult {
+    QualityResult(
+      policy: policy.label,
+      documents: documents,
+      tokens: tokens,
+      compressedTokens: compressedTokens,
+      bitsPerValue: sealedValues > 0 ? Double(pageBytes * 8) / sealedValues : plan.bitsPerValue,
+      totalBytes: totalBytes,
+      exactBytes: exactBytes,
+      positions: divergences.count,
+      divergence: SampleSummary(divergences),
+      sameTop1: divergences.isEmpty ? nil : Double(sameTop) / Double(divergences.count),
+      perplexity: perplexity(likelihood),
+      perplexityExact: perplexity(exactLikelihood)
+    )
+  }
+
+  private func perplexity(_ sum: Double) -> Double? {
+    guard nextTokens > 0 else { return nil }
+    let value = exp(sum / Double(nextTokens))
+    return value.isFinite ? value : nil
+  }
+}

@@ -1,0 +1,46 @@
+public import Foundation
+
+/// A list of rows, as JSON: `{"rows": […]}`.
+public struct RowReport<Row: Encodable & Sendable>: Encodable, Sendable {
+  /// The rows.
+  public var rows: [Row]
+
+  /// Creates a report.
+  public init(rows: [Row]) {
+    self.rows = rows
+  }
+}
+
+/// Reports as JSON: one object, keys in alphabetical order.
+public enum JSONReport {
+  /// Encodes a report.
+  ///
+  /// - Throws: `EncodingError` for numbers that are not finite.
+  public static func text(_ report: some Encodable) throws -> String {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
+    return String(decoding: try encoder.encode(report), as: UTF8.self)
+  }
+}
+
+/// A number that JSON shows as `null` where it does not exist, so that every field is always there.
+@propertyWrapper
+public struct NullableNumber: Encodable, Hashable, Sendable {
+  /// The number.
+  public var wrappedValue: Double?
+
+  /// Wraps a number.
+  public init(wrappedValue: Double?) {
+    self.wrappedValue = wrappedValue
+  }
+
+  /// Encodes the number or `null`.
+  public func encode(to encoder: any Encoder) throws {
+    var container = encoder.singleValueContainer()
+    if let wrappedValue {
+      try container.encode(wrappedValue)
+    } else {
+      try container.encodeNil()
+    }
+  }
+}

@@ -1,0 +1,68 @@
+import NibbleGenerate
+
+/// What a sample of numbers says: its mean with an interval, its middle and its tail.
+public struct SampleSummary: Hashable, Sendable {
+  /// The mean.
+  public var mean: Double
+  /// The lower end of the 95 % bootstrap interval of the mean.
+  public var meanLow: Double
+  /// The upper end of that interval.
+  public var meanHigh: Double
+  /// The median.
+  public var median: Double
+  /// The 99th percentile.
+  public var percentile99: Double
+
+  /// Summarises a sample.
+  ///
+  /// The interval takes the means of ``resamples`` samples drawn with replacement from this one. Equal seeds draw equal
+  /// positions, so samples of one length are compared on the same draws.
+  ///
+  /// - Parameters:
+  ///   - sample: At least one finite number.
+  ///   - seed: The start of the random sequence.
+  /// - Returns: The summary; `nil` for an empty sample.
+  public init?(_ sample: [Double], seed: UInt64 = 1) {
+    guard !sample.isEmpty else { return nil }
+    let sorted = sample.sorted()
+    mean = sample.reduce(0, +) / Double(sample.count)
+    median = quantile(0.5, ofSorted: sorted)
+    percentile99 = quantile(0.99, ofSorted: sorted)
+    let means = resampledMeans(of: sample, count: Self.resamples, seed: seed).sorted()
+    meanLow = quantile(0.025, ofSorted: means)
+    meanHigh = quantile(0.975, ofSorted: means)
+  }
+
+  /// Samples that the bootstrap draws.
+  public static let resamples = 1_000
+}
+
+/// The value below which a share of the sample lies, interpolated between neighbours.
+///
+/// - Parameters:
+///   - share: 0 to 1.
+///   - sorted: Ascending numbers, at least one.
+func quantile(_ share: Double, ofSorted sorted: [Double]) -> Double {
+  let position = share * Double(sorted.count - 1)
+  let lower = Int(position)
+  let upper = min(lower + 1, sorted.count - 1)
+  return sorted[lower] + (position - Double(lower)) * (sorted[upper] - sorted[lower])
+}
+
+/// The median of an unsorted sample of at least one number.
+func median(_ sample: [Double]) -> Double {
+  quantile(0.5, ofSorted: sample.sorted())
+}
+
+private func resampledMeans(of sample: [Double], count: Int, seed: UInt64) -> [Double] {
+  var generator = SplitMix64(seed: seed)
+  let length = UInt64(sample.count)
+  return (0..<count).map { _ in
+    var sum = 0.0
+    for _ in 0..<sample.count {
+      // The bias of multiplying down to the range is below length / 2^64.
+      sum += sample[Int(generator.next().multipliedFullWidth(by: length).high)]
+    }
+    return sum / Double(sample.count)
+  }
+}
