@@ -78,7 +78,11 @@ let package = Package(
     ),
 
     // MARK: - Measurement and the command line
-    .target(name: "NibbleEval", dependencies: ["NibbleLlama", "CNibble"], swiftSettings: swiftSettings),
+    .target(
+      name: "NibbleEval",
+      dependencies: ["NibbleLlama", "CNibble"],
+      swiftSettings: swiftSettings
+    ),
     .executableTarget(
       name: "nibble",
       dependencies: [

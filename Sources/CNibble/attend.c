@@ -1,15 +1,17 @@
-// The attention skeleton: pages in, partial softmax results out. It knows no codec: codes come through the kernels' expand
-// step, and scales and zero points are folded into the query, the scores, the weights and the output.
+// The attention skeleton: pages in, partial softmax results out. It knows no codec: codes come
+// through the kernels' expand step, and scales and zero points are folded into the query, the
+// scores, the weights and the output.
 //
-// The softmax runs online over blocks of at most 64 tokens (Milakov and Gimelshein 2018; Dao et al. 2022).
+// The softmax runs online over blocks of at most 64 tokens (Milakov and Gimelshein 2018; Dao et al.
+// 2022).
 #include <math.h>
 #include <string.h>
 
 #include "float_parts.h"
 
 enum {
-  CHUNK_ROWS = 16,     // rows that pass through a block together
-  EXPAND_ROWS = 8,     // from here on a block is expanded once for all rows
+  CHUNK_ROWS = 16,  // rows that pass through a block together
+  EXPAND_ROWS = 8,  // from here on a block is expanded once for all rows
   MAX_GROUPS = NIBBLE_MAX_CHANNELS / 16,
 };
 
@@ -46,10 +48,11 @@ static const uint16_t *at(const uint8_t *side, int32_t offset, int32_t index) {
   return offset < 0 ? NULL : (const uint16_t *)(const void *)(side + offset) + index;
 }
 
-static block_view view_block(const nibble_strip *strip, const uint8_t *codes, const uint8_t *side, int32_t block,
-                             ptrdiff_t ahead) {
+static block_view view_block(const nibble_strip *strip, const uint8_t *codes, const uint8_t *side,
+                             int32_t block, ptrdiff_t ahead) {
   block_view view = {.strip = strip, .kind = strip->kind, .ahead = ahead};
-  view.codes = codes + block * nibble_block_bytes(strip->kind, strip->is_values, strip->block_tokens, strip->channels);
+  view.codes = codes + block * nibble_block_bytes(strip->kind, strip->is_values,
+                                                  strip->block_tokens, strip->channels);
   const int32_t token = block * strip->block_tokens, channel = block * strip->channels;
   view.token_scale = at(side, strip->token_scale, token);
   view.token_zero = at(side, strip->token_zero, token);
@@ -70,8 +73,9 @@ static block_view view_block(const nibble_strip *strip, const uint8_t *codes, co
 static void expand_block(const nibble_kernels *kernels, block_view *view, int8_t *expanded) {
   const nibble_strip *strip = view->strip;
   if (view->kind == NIBBLE_INT8) return;
-  kernels->expand[view->kind](view->codes, view->table,
-                              nibble_block_tiles(strip->is_values, strip->block_tokens, strip->channels), expanded);
+  kernels->expand[view->kind](
+      view->codes, view->table,
+      nibble_block_tiles(strip->is_values, strip->block_tokens, strip->channels), expanded);
   view->codes = (const uint8_t *)expanded;
   view->kind = NIBBLE_INT8;
   view->ahead = 0;
@@ -98,12 +102,15 @@ static int32_t chunk_of(const nibble_rows *rows, int32_t first) {
 }
 
 // Row `i` of the chunk at `first` in the stacked arrays: its high half, or (`low`) its low half.
-static int32_t stacked(int32_t first, int32_t i, int32_t count, bool low) { return 2 * first + (low ? count : 0) + i; }
+static int32_t stacked(int32_t first, int32_t i, int32_t count, bool low) {
+  return 2 * first + (low ? count : 0) + i;
+}
 
 static void quantize_chunk(const nibble_kernels *kernels, const nibble_rows *rows, int32_t first,
                            const block_view *keys, scratch_memory *s) {
   const nibble_strip *strip = keys->strip;
-  const int32_t channels = strip->channels, group = strip->group_channels, count = chunk_of(rows, first);
+  const int32_t channels = strip->channels, group = strip->group_channels,
+                count = chunk_of(rows, first);
   const bool halves = wants_halves(strip);
   for (int32_t i = 0; i < count; i++) {
     const float *query = rows->queries + (size_t)(first + i) * (size_t)channels;
@@ -113,7 +120,8 @@ static void quantize_chunk(const nibble_kernels *kernels, const nibble_rows *row
       query = s->scaled_query;
     }
     const int32_t high = stacked(first, i, count, false), low = stacked(first, i, count, true);
-    kernels->quantize_query(query, channels, halves, s->query[high], s->query[low], &s->query_scale[first + i]);
+    kernels->quantize_query(query, channels, halves, s->query[high], s->query[low],
+                            &s->query_scale[first + i]);
     for (int32_t g = 0; g * group < channels; g++) {
       int32_t sum = 0, sum_low = 0;
       for (int32_t d = g * group; d < (g + 1) * group; d++) sum += s->query[high][d];
@@ -124,7 +132,8 @@ static void quantize_chunk(const nibble_kernels *kernels, const nibble_rows *row
       float minus = 0;
       if (keys->channel_zero)
         for (int32_t d = g * group; d < (g + 1) * group; d++) {
-          const float q = halves ? 256.0f * (float)s->query[high][d] + (float)s->query[low][d] : (float)s->query[high][d];
+          const float q = halves ? 256.0f * (float)s->query[high][d] + (float)s->query[low][d]
+                                 : (float)s->query[high][d];
           minus += q * nibble_from_float16(keys->channel_zero[d]);
         }
       s->query_minus[first + i][g] = minus;
@@ -137,9 +146,11 @@ static void quantize_chunk(const nibble_kernels *kernels, const nibble_rows *row
 static void score_chunk(const nibble_kernels *kernels, const nibble_rows *rows, int32_t first,
                         const block_view *keys, scratch_memory *s) {
   const nibble_strip *strip = keys->strip;
-  const int32_t tokens = strip->block_tokens, channels = strip->channels, count = chunk_of(rows, first);
+  const int32_t tokens = strip->block_tokens, channels = strip->channels,
+                count = chunk_of(rows, first);
   if (nibble_is_rows(keys->kind)) {
-    kernels->dot_rows[keys->kind](keys->codes, tokens, channels, rows->queries + (size_t)first * (size_t)channels,
+    kernels->dot_rows[keys->kind](keys->codes, tokens, channels,
+                                  rows->queries + (size_t)first * (size_t)channels,
                                   (size_t)channels, count, s->scores[0], keys->ahead);
     return;
   }
@@ -148,8 +159,9 @@ static void score_chunk(const nibble_kernels *kernels, const nibble_rows *rows, 
   if (keys->channel_scale) quantize_chunk(kernels, rows, first, keys, s);
   for (int32_t g = 0; g * group < channels; g++) {
     kernels->dot[keys->kind](group_codes(keys, g * group), keys->table, tokens, group,
-                             s->query[stacked(first, 0, count, false)] + g * group, NIBBLE_MAX_CHANNELS,
-                             halves ? 2 * count : count, s->raw_scores[0], keys->ahead);
+                             s->query[stacked(first, 0, count, false)] + g * group,
+                             NIBBLE_MAX_CHANNELS, halves ? 2 * count : count, s->raw_scores[0],
+                             keys->ahead);
     for (int32_t i = 0; i < count; i++) {
       const float scale = s->query_scale[first + i] * keys->table_scale;
       const nibble_score_finish finish = {
@@ -172,8 +184,8 @@ static void score_chunk(const nibble_kernels *kernels, const nibble_rows *rows, 
 }
 
 // Hides what a row may not see; false if it sees nothing of the block.
-static bool mask_row(const nibble_rows *rows, int32_t row, int64_t first_position, int32_t present, int32_t tokens,
-                     float *scores) {
+static bool mask_row(const nibble_rows *rows, int32_t row, int64_t first_position, int32_t present,
+                     int32_t tokens, float *scores) {
   const int64_t position = rows->positions[row];
   int64_t low = rows->window > 0 ? position - rows->window + 1 - first_position : 0;
   int64_t high = position + 1 - first_position;
@@ -186,8 +198,8 @@ static bool mask_row(const nibble_rows *rows, int32_t row, int64_t first_positio
 }
 
 static void soften_chunk(const nibble_kernels *kernels, const nibble_rows *rows, int32_t first,
-                         const nibble_partial *partial, int64_t first_position, int32_t present, int32_t tokens,
-                         int32_t padded, scratch_memory *s) {
+                         const nibble_partial *partial, int64_t first_position, int32_t present,
+                         int32_t tokens, int32_t padded, scratch_memory *s) {
   for (int32_t i = 0; i < chunk_of(rows, first); i++) {
     const int32_t row = first + i;
     float *scores = s->scores[i];
@@ -198,8 +210,9 @@ static void soften_chunk(const nibble_kernels *kernels, const nibble_rows *rows,
     float bias = rows->bias ? rows->bias[row] : 0, scale = rows->scale;
     if (rows->soft_cap > 0) {
       for (int32_t t = 0; t < tokens; t++)
-        scores[t] = scores[t] == -INFINITY ? scores[t]
-                                           : rows->soft_cap * tanhf((scores[t] + bias) * scale / rows->soft_cap);
+        scores[t] = scores[t] == -INFINITY
+                        ? scores[t]
+                        : rows->soft_cap * tanhf((scores[t] + bias) * scale / rows->soft_cap);
       bias = 0;
       scale = 1;
     }
@@ -215,14 +228,16 @@ static void soften_chunk(const nibble_kernels *kernels, const nibble_rows *rows,
 // ---- Values
 
 static void weigh_chunk(const nibble_kernels *kernels, const nibble_rows *rows, int32_t first,
-                        const nibble_partial *partial, const block_view *values, scratch_memory *s) {
+                        const nibble_partial *partial, const block_view *values,
+                        scratch_memory *s) {
   const nibble_strip *strip = values->strip;
-  const int32_t tokens = strip->block_tokens, channels = strip->channels, count = chunk_of(rows, first);
+  const int32_t tokens = strip->block_tokens, channels = strip->channels,
+                count = chunk_of(rows, first);
   const int32_t padded = nibble_padded_channels(channels);
   float *accumulators = partial->accumulator + (size_t)first * (size_t)padded;
   if (nibble_is_rows(values->kind)) {
-    kernels->weigh_rows[values->kind](values->codes, tokens, padded, s->scores[0], count, accumulators,
-                                      values->ahead);
+    kernels->weigh_rows[values->kind](values->codes, tokens, padded, s->scores[0], count,
+                                      accumulators, values->ahead);
     return;
   }
   const bool halves = wants_halves(strip);
@@ -245,8 +260,9 @@ static void weigh_chunk(const nibble_kernels *kernels, const nibble_rows *rows, 
       s->weight_zero_sum[i] = start.zero_sum;
     }
     const int32_t width = nibble_padded_channels(group);
-    kernels->weigh[values->kind](group_codes(values, g * group), values->table, tokens, width, s->weights[0],
-                                 halves ? 2 * count : count, s->raw_values, values->ahead);
+    kernels->weigh[values->kind](group_codes(values, g * group), values->table, tokens, width,
+                                 s->weights[0], halves ? 2 * count : count, s->raw_values,
+                                 values->ahead);
     for (int32_t i = 0; i < count; i++) {
       const nibble_value_finish finish = {
           .raw = s->raw_values + (size_t)i * (size_t)width,
@@ -282,14 +298,15 @@ static visible_range visible(const nibble_rows *rows) {
   return range;
 }
 
-static void attend_block(const nibble_kernels *kernels, const nibble_rows *rows, const nibble_partial *partial,
-                         block_view *keys, block_view *values, int64_t first_position, int32_t present,
-                         scratch_memory *s) {
+static void attend_block(const nibble_kernels *kernels, const nibble_rows *rows,
+                         const nibble_partial *partial, block_view *keys, block_view *values,
+                         int64_t first_position, int32_t present, scratch_memory *s) {
   if (rows->count > EXPAND_ROWS) {
     if (!nibble_is_rows(keys->kind)) expand_block(kernels, keys, s->keys);
     if (!nibble_is_rows(values->kind)) expand_block(kernels, values, s->values);
   }
-  const int32_t tokens = keys->strip->block_tokens, padded = nibble_padded_channels(keys->strip->channels);
+  const int32_t tokens = keys->strip->block_tokens,
+                padded = nibble_padded_channels(keys->strip->channels);
   for (int32_t first = 0; first < rows->count; first += CHUNK_ROWS) {
     score_chunk(kernels, rows, first, keys, s);
     soften_chunk(kernels, rows, first, partial, first_position, present, tokens, padded, s);
@@ -297,10 +314,12 @@ static void attend_block(const nibble_kernels *kernels, const nibble_rows *rows,
   }
 }
 
-void nibble_attend(const nibble_run *run, const nibble_rows *rows, const nibble_partial *partial, void *scratch) {
+void nibble_attend(const nibble_run *run, const nibble_rows *rows, const nibble_partial *partial,
+                   void *scratch) {
   const nibble_kernels *kernels = nibble_current_kernels();
   scratch_memory *s = scratch;
-  const int32_t padded = nibble_padded_channels(run->keys->channels), tokens = run->keys->block_tokens;
+  const int32_t padded = nibble_padded_channels(run->keys->channels),
+                tokens = run->keys->block_tokens;
   for (int32_t row = 0; row < rows->count; row++) {
     partial->maximum[row] = -INFINITY;
     partial->sum[row] = 0;
@@ -309,7 +328,8 @@ void nibble_attend(const nibble_run *run, const nibble_rows *rows, const nibble_
   const visible_range range = visible(rows);
   bool is_quantized = false;
   for (int32_t page = 0; page < run->page_count; page++) {
-    const uint8_t *bytes = run->pages[page], *next = page + 1 < run->page_count ? run->pages[page + 1] : bytes;
+    const uint8_t *bytes = run->pages[page],
+                  *next = page + 1 < run->page_count ? run->pages[page + 1] : bytes;
     const ptrdiff_t ahead = next - bytes;
     const bool is_last = page + 1 == run->page_count;
     const int32_t present = is_last ? run->last_page_tokens : run->keys->tokens;
@@ -319,16 +339,18 @@ void nibble_attend(const nibble_run *run, const nibble_rows *rows, const nibble_
     prefetch(next + run->key_side, run->keys->side_bytes);
     prefetch(next + run->value_side, run->values->side_bytes);
     for (int32_t block = 0; block * tokens < present; block++) {
-      block_view keys = view_block(run->keys, bytes + run->key_codes, bytes + run->key_side, block, ahead);
-      block_view values = view_block(run->values, bytes + run->value_codes, bytes + run->value_side, block, ahead);
+      block_view keys =
+          view_block(run->keys, bytes + run->key_codes, bytes + run->key_side, block, ahead);
+      block_view values =
+          view_block(run->values, bytes + run->value_codes, bytes + run->value_side, block, ahead);
       if (!is_quantized && !nibble_is_rows(keys.kind) && !keys.channel_scale) {
         for (int32_t first = 0; first < rows->count; first += CHUNK_ROWS)
           quantize_chunk(kernels, rows, first, &keys, s);
         is_quantized = true;
       }
       const int32_t left = present - block * tokens;
-      attend_block(kernels, rows, partial, &keys, &values, position + block * tokens, left < tokens ? left : tokens,
-                   s);
+      attend_block(kernels, rows, partial, &keys, &values, position + block * tokens,
+                   left < tokens ? left : tokens, s);
     }
   }
 }
@@ -337,4 +359,6 @@ void nibble_combine(float *result, float a, const float *source, float b, size_t
   nibble_current_kernels()->combine(result, a, source, b, n);
 }
 
-float nibble_dot(const float *a, const float *b, size_t n) { return nibble_current_kernels()->dot_floats(a, b, n); }
+float nibble_dot(const float *a, const float *b, size_t n) {
+  return nibble_current_kernels()->dot_floats(a, b, n);
+}

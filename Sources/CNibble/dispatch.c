@@ -1,4 +1,5 @@
-// Chooses the instruction set once: the best that the machine runs, or the one that NIBBLE_ISA names.
+// Chooses the instruction set once: the best that the machine runs, or the one that NIBBLE_ISA
+// names.
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -72,7 +73,8 @@ bool nibble_test_dot(const char *isa, nibble_kind kind, const uint8_t *codes, co
   if (!kernels) return false;
   int32_t *wide = calloc((size_t)rows * NIBBLE_MAX_BLOCK_TOKENS, sizeof *wide);
   if (!wide) return false;
-  kernels->dot[kind](codes, table, block_tokens, channels, queries, (size_t)channels, rows, wide, 0);
+  kernels->dot[kind](codes, table, block_tokens, channels, queries, (size_t)channels, rows, wide,
+                     0);
   for (int32_t row = 0; row < rows; row++)
     memcpy(out + (size_t)row * block_tokens, wide + (size_t)row * NIBBLE_MAX_BLOCK_TOKENS,
            (size_t)block_tokens * sizeof *out);
@@ -81,8 +83,8 @@ bool nibble_test_dot(const char *isa, nibble_kind kind, const uint8_t *codes, co
 }
 
 bool nibble_test_weigh(const char *isa, nibble_kind kind, const uint8_t *codes, const int8_t *table,
-                       int32_t block_tokens, int32_t padded_channels, const uint8_t *weights, int32_t rows,
-                       int32_t *out) {
+                       int32_t block_tokens, int32_t padded_channels, const uint8_t *weights,
+                       int32_t rows, int32_t *out) {
   const nibble_kernels *kernels = named(isa);
   if (!kernels) return false;
   uint8_t *wide = calloc((size_t)rows, NIBBLE_MAX_BLOCK_TOKENS);

@@ -31,8 +31,8 @@ static encode_memory divide(const nibble_strip *strip, void *scratch) {
 
 void nibble_strip_measure(nibble_strip *strip) {
   const int32_t blocks = strip->tokens / strip->block_tokens;
-  strip->code_bytes =
-      blocks * nibble_block_bytes(strip->kind, strip->is_values, strip->block_tokens, strip->channels);
+  strip->code_bytes = blocks * nibble_block_bytes(strip->kind, strip->is_values,
+                                                  strip->block_tokens, strip->channels);
 }
 
 static int32_t block_bytes(const nibble_strip *strip) {
@@ -41,7 +41,8 @@ static int32_t block_bytes(const nibble_strip *strip) {
 
 // ---- Packing
 
-// Four codes that share a lane, as one little-endian word: of `source`, a row of which holds neighbours of a lane.
+// Four codes that share a lane, as one little-endian word: of `source`, a row of which holds
+// neighbours of a lane.
 static uint32_t quad(const uint8_t *codes, size_t index) {
   uint32_t word;
   memcpy(&word, codes + index, sizeof word);
@@ -82,26 +83,33 @@ static void pack_keys(const nibble_strip *strip, const uint8_t *codes, uint8_t *
   const int32_t tokens = strip->block_tokens, channels = strip->channels, blocks = tokens / 16;
   for (int32_t d = 0; d < channels; d += 4)
     for (int32_t t = 0; t < tokens; t++)
-      put_quad(strip->kind, block, d / 4 * blocks + t / 16, t % 16, quad(codes, (size_t)(t * channels + d)));
+      put_quad(strip->kind, block, d / 4 * blocks + t / 16, t % 16,
+               quad(codes, (size_t)(t * channels + d)));
 }
 
-static void pack_values(const nibble_strip *strip, const uint8_t *codes, uint8_t *turned, uint8_t *block) {
-  const int32_t tokens = strip->block_tokens, channels = strip->channels, padded = nibble_padded_channels(channels);
+static void pack_values(const nibble_strip *strip, const uint8_t *codes, uint8_t *turned,
+                        uint8_t *block) {
+  const int32_t tokens = strip->block_tokens, channels = strip->channels,
+                padded = nibble_padded_channels(channels);
   memset(turned, 0, (size_t)padded * (size_t)tokens);
   for (int32_t t = 0; t < tokens; t++)
     for (int32_t d = 0; d < channels; d++) turned[d * tokens + t] = codes[t * channels + d];
   for (int32_t d = 0; d < padded; d++)
     for (int32_t t = 0; t < tokens; t += 4)
-      put_quad(strip->kind, block, d / 16 * (tokens / 4) + t / 4, d % 16, quad(turned, (size_t)(d * tokens + t)));
+      put_quad(strip->kind, block, d / 16 * (tokens / 4) + t / 4, d % 16,
+               quad(turned, (size_t)(d * tokens + t)));
 }
 
 static void pack(const nibble_strip *strip, const encode_memory *m, uint8_t *codes) {
   memset(codes, 0, (size_t)strip->code_bytes);
   for (int32_t block = 0; block * strip->block_tokens < strip->tokens; block++) {
-    const uint8_t *source = m->codes + (size_t)block * (size_t)(strip->block_tokens * strip->channels);
+    const uint8_t *source =
+        m->codes + (size_t)block * (size_t)(strip->block_tokens * strip->channels);
     uint8_t *target = codes + (size_t)block * (size_t)block_bytes(strip);
-    if (strip->is_values) pack_values(strip, source, m->turned, target);
-    else pack_keys(strip, source, target);
+    if (strip->is_values)
+      pack_values(strip, source, m->turned, target);
+    else
+      pack_keys(strip, source, target);
   }
 }
 
@@ -113,7 +121,8 @@ static uint16_t *side_at(uint8_t *side, int32_t offset, int32_t index) {
 
 // The scale as it will be read back; 0 stays 0, so that rows of zeros decode to zeros.
 static float stored_scale(uint8_t *side, int32_t offset, int32_t index, float scale) {
-  // Below bfloat16's normal range a scale would lose its bits: such rows are zeros for every purpose.
+  // Below bfloat16's normal range a scale would lose its bits: such rows are zeros for every
+  // purpose.
   const uint16_t bits = scale < 1.2e-38f ? 0 : nibble_to_bfloat16(scale);
   *side_at(side, offset, index) = bits;
   return nibble_from_bfloat16(bits);
@@ -124,13 +133,15 @@ static float inverse(float scale) { return scale > 1.2e-38f ? 1 / scale : 0; }
 // Levels 0 ... top of one set of values that share a scale: value = (code - zero) * scale.
 static float level_scale(float low, float high, float top) {
   float scale = (high - low) / top;
-  // The zero point is a float16 in units of the scale: keep it within range for values far from zero.
+  // The zero point is a float16 in units of the scale: keep it within range for values far from
+  // zero.
   const float far = fabsf(low) > fabsf(high) ? fabsf(low) : fabsf(high);
   return scale > far / 60000.0f ? scale : far / 60000.0f;
 }
 
 // int8 codes are stored signed: the level 0 is the code -128.
-static float stored_zero(const nibble_strip *strip, uint8_t *side, int32_t offset, int32_t index, float zero) {
+static float stored_zero(const nibble_strip *strip, uint8_t *side, int32_t offset, int32_t index,
+                         float zero) {
   const float shift = strip->kind == NIBBLE_INT8 ? 128 : 0;
   const uint16_t bits = nibble_to_float16(zero - shift);
   *side_at(side, offset, index) = bits;
@@ -158,50 +169,57 @@ typedef struct {
   float scale, inverse_spacing, zero;
 } even_levels;
 
-// Chooses, stores and reads back the scale (and zero point) of one set of values. Symmetric tables use every level:
-// 2 * code - (levels - 1) units of the scale; symmetric int8 has a level at zero.
-static even_levels choose_levels(const nibble_strip *strip, bool has_zero, int32_t levels, float low, float high,
-                                 uint8_t *side, int32_t scale_offset, int32_t zero_offset, int32_t index) {
+// Chooses, stores and reads back the scale (and zero point) of one set of values. Symmetric tables
+// use every level: 2 * code - (levels - 1) units of the scale; symmetric int8 has a level at zero.
+static even_levels choose_levels(const nibble_strip *strip, bool has_zero, int32_t levels,
+                                 float low, float high, uint8_t *side, int32_t scale_offset,
+                                 int32_t zero_offset, int32_t index) {
   const float top = (float)(levels - 1), far = -low > high ? -low : high;
   const bool is_int8 = strip->kind == NIBBLE_INT8;
   even_levels result;
   result.scale = has_zero ? level_scale(low, high, top) : is_int8 ? far / 127 : far / top;
   result.scale = stored_scale(side, scale_offset, index, result.scale);
-  result.inverse_spacing = has_zero || is_int8 ? inverse(result.scale) : 0.5f * inverse(result.scale);
-  result.zero = has_zero ? stored_zero(strip, side, zero_offset, index, -low * inverse(result.scale))
+  result.inverse_spacing =
+      has_zero || is_int8 ? inverse(result.scale) : 0.5f * inverse(result.scale);
+  result.zero = has_zero
+                    ? stored_zero(strip, side, zero_offset, index, -low * inverse(result.scale))
                 : is_int8 ? 128
                           : 0.5f * top;
   return result;
 }
 
-static void encode_even_rows(const nibble_kernels *kernels, const nibble_strip *strip, bool has_zero, int32_t levels,
-                             const float *rows, uint8_t *side, const encode_memory *m) {
+static void encode_even_rows(const nibble_kernels *kernels, const nibble_strip *strip,
+                             bool has_zero, int32_t levels, const float *rows, uint8_t *side,
+                             const encode_memory *m) {
   const int32_t group = strip->group_channels, channels = strip->channels;
   for (int32_t t = 0; t < strip->tokens; t++)
     for (int32_t g = 0; g * group < channels; g++) {
       const size_t start = (size_t)(t * channels + g * group);
       float low, high;
       limits(rows + start, group, 1, &low, &high);
-      const even_levels chosen = choose_levels(strip, has_zero, levels, low, high, side, strip->token_scale,
-                                               strip->token_zero, g * strip->tokens + t);
-      kernels->even_levels(rows + start, (size_t)group, chosen.inverse_spacing, chosen.zero, (float)(levels - 1),
-                           m->codes + start);
+      const even_levels chosen =
+          choose_levels(strip, has_zero, levels, low, high, side, strip->token_scale,
+                        strip->token_zero, g * strip->tokens + t);
+      kernels->even_levels(rows + start, (size_t)group, chosen.inverse_spacing, chosen.zero,
+                           (float)(levels - 1), m->codes + start);
     }
 }
 
-static void encode_even_channels(const nibble_strip *strip, bool has_zero, int32_t levels, const float *rows,
-                                 uint8_t *side, const encode_memory *m) {
+static void encode_even_channels(const nibble_strip *strip, bool has_zero, int32_t levels,
+                                 const float *rows, uint8_t *side, const encode_memory *m) {
   const int32_t channels = strip->channels, tokens = strip->block_tokens;
   for (int32_t block = 0; block * tokens < strip->tokens; block++)
     for (int32_t d = 0; d < channels; d++) {
       const size_t start = (size_t)(block * tokens * channels + d);
       float low, high;
       limits(rows + start, tokens, (size_t)channels, &low, &high);
-      const even_levels chosen = choose_levels(strip, has_zero, levels, low, high, side, strip->channel_scale,
-                                               strip->channel_zero, block * channels + d);
+      const even_levels chosen =
+          choose_levels(strip, has_zero, levels, low, high, side, strip->channel_scale,
+                        strip->channel_zero, block * channels + d);
       for (int32_t t = 0; t < tokens; t++)
-        nibble_even_codes(rows + start + (size_t)(t * channels), 1, chosen.inverse_spacing, chosen.zero,
-                          (float)(levels - 1), m->codes + start + (size_t)(t * channels));
+        nibble_even_codes(rows + start + (size_t)(t * channels), 1, chosen.inverse_spacing,
+                          chosen.zero, (float)(levels - 1),
+                          m->codes + start + (size_t)(t * channels));
     }
 }
 
@@ -222,8 +240,8 @@ static float root_mean_square(const nibble_kernels *kernels, const float *values
   return top * (float)sqrt(sum / count);
 }
 
-static void encode_fixed(const nibble_kernels *kernels, const nibble_strip *strip, int32_t levels, const float *rows,
-                         uint8_t *side, const encode_memory *m) {
+static void encode_fixed(const nibble_kernels *kernels, const nibble_strip *strip, int32_t levels,
+                         const float *rows, uint8_t *side, const encode_memory *m) {
   float entries[NIBBLE_TABLE_ENTRIES], thresholds[NIBBLE_TABLE_ENTRIES];
   for (int32_t k = 0; k < levels; k++) entries[k] = strip->fixed_table[k] * strip->fixed_scale;
   thresholds_of(entries, levels, thresholds);
@@ -233,13 +251,16 @@ static void encode_fixed(const nibble_kernels *kernels, const nibble_strip *stri
       const size_t start = (size_t)(t * channels + g * group);
       const float scale = stored_scale(side, strip->token_scale, g * strip->tokens + t,
                                        root_mean_square(kernels, rows + start, group));
-      kernels->nearest_entries(rows + start, (size_t)group, inverse(scale), thresholds, levels, m->codes + start);
+      kernels->nearest_entries(rows + start, (size_t)group, inverse(scale), thresholds, levels,
+                               m->codes + start);
     }
 }
 
-// Rows (or channels, or nothing) brought to unit scale, with each value's share of the squared error as its weight.
-static void normalize(const nibble_kernels *kernels, const nibble_strip *strip, const float *rows, uint8_t *side, const encode_memory *m,
-                      float *row_weight, float *channel_weight) {
+// Rows (or channels, or nothing) brought to unit scale, with each value's share of the squared
+// error as its weight.
+static void normalize(const nibble_kernels *kernels, const nibble_strip *strip, const float *rows,
+                      uint8_t *side, const encode_memory *m, float *row_weight,
+                      float *channel_weight) {
   const int32_t channels = strip->channels, tokens = strip->block_tokens;
   memcpy(m->scaled, rows, (size_t)(strip->tokens * channels) * sizeof *rows);
   for (int32_t t = 0; t < strip->tokens; t++) row_weight[t] = 1;
@@ -247,7 +268,8 @@ static void normalize(const nibble_kernels *kernels, const nibble_strip *strip, 
   if (strip->token_scale >= 0)
     for (int32_t t = 0; t < strip->tokens; t++) {
       float *row = m->scaled + (size_t)(t * channels);
-      const float scale = stored_scale(side, strip->token_scale, t, root_mean_square(kernels, row, channels));
+      const float scale =
+          stored_scale(side, strip->token_scale, t, root_mean_square(kernels, row, channels));
       for (int32_t d = 0; d < channels; d++) row[d] *= inverse(scale);
       row_weight[t] = scale;
     }
@@ -265,12 +287,14 @@ static void normalize(const nibble_kernels *kernels, const nibble_strip *strip, 
 }
 
 // Fills the histogram with weights and the moments that make its centroids exact within a bin.
-static void fill_histogram(const nibble_strip *strip, const encode_memory *m, float low, float bins_per_unit,
-                           const float *row_weight, const float *channel_weight) {
+static void fill_histogram(const nibble_strip *strip, const encode_memory *m, float low,
+                           float bins_per_unit, const float *row_weight,
+                           const float *channel_weight) {
   memset(m->weight, 0, HISTOGRAM_BINS * sizeof(double));
   memset(m->moment, 0, HISTOGRAM_BINS * sizeof(double));
   float top_row = 0, top_channel = 0;
-  for (int32_t t = 0; t < strip->tokens; t++) top_row = row_weight[t] > top_row ? row_weight[t] : top_row;
+  for (int32_t t = 0; t < strip->tokens; t++)
+    top_row = row_weight[t] > top_row ? row_weight[t] : top_row;
   for (int32_t d = 0; d < strip->channels; d++)
     top_channel = channel_weight[d] > top_channel ? channel_weight[d] : top_channel;
   for (int32_t t = 0; t < strip->tokens; t++)
@@ -278,14 +302,15 @@ static void fill_histogram(const nibble_strip *strip, const encode_memory *m, fl
       const float x = (m->scaled[(size_t)(t * strip->channels + d)] - low) * bins_per_unit;
       int32_t bin = (int32_t)x;
       bin = bin < 0 ? 0 : bin >= HISTOGRAM_BINS ? HISTOGRAM_BINS - 1 : bin;
-      const double share = (double)(row_weight[t] / top_row) * (double)(channel_weight[d] / top_channel);
+      const double share =
+          (double)(row_weight[t] / top_row) * (double)(channel_weight[d] / top_channel);
       m->weight[bin] += share * share;
       m->moment[bin] += share * share * (double)x;
     }
 }
 
-static void encode_fitted(const nibble_kernels *kernels, const nibble_strip *strip, int32_t levels, const float *rows,
-                          uint8_t *side, const encode_memory *m) {
+static void encode_fitted(const nibble_kernels *kernels, const nibble_strip *strip, int32_t levels,
+                          const float *rows, uint8_t *side, const encode_memory *m) {
   float row_weight[1024], channel_weight[NIBBLE_MAX_CHANNELS], low, high;
   const size_t count = (size_t)strip->tokens * (size_t)strip->channels;
   normalize(kernels, strip, rows, side, m, row_weight, channel_weight);
@@ -322,8 +347,8 @@ static void encode_fitted(const nibble_kernels *kernels, const nibble_strip *str
 
 // ---- The public functions
 
-void nibble_encode(const nibble_strip *strip, nibble_rule rule, int32_t levels, const float *rows, uint8_t *codes,
-                   uint8_t *side, void *scratch) {
+void nibble_encode(const nibble_strip *strip, nibble_rule rule, int32_t levels, const float *rows,
+                   uint8_t *codes, uint8_t *side, void *scratch) {
   if (rule == NIBBLE_RULE_COPY) {
     nibble_write_rows(strip, codes, 0, strip->tokens, rows, (size_t)strip->channels);
     return;
@@ -331,47 +356,61 @@ void nibble_encode(const nibble_strip *strip, nibble_rule rule, int32_t levels, 
   const nibble_kernels *kernels = nibble_current_kernels();
   const encode_memory m = divide(strip, scratch);
   const bool has_zero = rule == NIBBLE_RULE_ZERO_POINT;
-  if (rule == NIBBLE_RULE_FIXED) encode_fixed(kernels, strip, levels, rows, side, &m);
-  else if (rule == NIBBLE_RULE_FITTED) encode_fitted(kernels, strip, levels, rows, side, &m);
-  else if (strip->channel_scale >= 0) encode_even_channels(strip, has_zero, levels, rows, side, &m);
-  else encode_even_rows(kernels, strip, has_zero, levels, rows, side, &m);
+  if (rule == NIBBLE_RULE_FIXED)
+    encode_fixed(kernels, strip, levels, rows, side, &m);
+  else if (rule == NIBBLE_RULE_FITTED)
+    encode_fitted(kernels, strip, levels, rows, side, &m);
+  else if (strip->channel_scale >= 0)
+    encode_even_channels(strip, has_zero, levels, rows, side, &m);
+  else
+    encode_even_rows(kernels, strip, has_zero, levels, rows, side, &m);
   sign_int8(strip, m.codes);
   pack(strip, &m, codes);
 }
 
-void nibble_write_rows(const nibble_strip *strip, uint8_t *codes, int32_t first, int32_t count, const float *rows,
-                       size_t stride) {
+void nibble_write_rows(const nibble_strip *strip, uint8_t *codes, int32_t first, int32_t count,
+                       const float *rows, size_t stride) {
   for (int32_t i = 0; i < count; i++) {
-    const int32_t token = first + i, block = token / strip->block_tokens, t = token % strip->block_tokens;
+    const int32_t token = first + i, block = token / strip->block_tokens,
+                  t = token % strip->block_tokens;
     uint8_t *base = codes + (size_t)block * (size_t)block_bytes(strip);
     const float *row = rows + (size_t)i * stride;
     for (int32_t d = 0; d < strip->channels; d++) {
-      const size_t index = nibble_row_index(strip->is_values, t, d, strip->block_tokens, strip->channels);
-      if (strip->kind == NIBBLE_FLOAT32) ((float *)(void *)base)[index] = row[d];
-      else if (strip->kind == NIBBLE_FLOAT16) ((uint16_t *)(void *)base)[index] = nibble_to_float16(row[d]);
-      else ((uint16_t *)(void *)base)[index] = nibble_to_bfloat16(row[d]);
+      const size_t index =
+          nibble_row_index(strip->is_values, t, d, strip->block_tokens, strip->channels);
+      if (strip->kind == NIBBLE_FLOAT32)
+        ((float *)(void *)base)[index] = row[d];
+      else if (strip->kind == NIBBLE_FLOAT16)
+        ((uint16_t *)(void *)base)[index] = nibble_to_float16(row[d]);
+      else
+        ((uint16_t *)(void *)base)[index] = nibble_to_bfloat16(row[d]);
     }
   }
 }
 
 static float exact_value(const nibble_strip *strip, const uint8_t *base, int32_t t, int32_t d) {
-  const size_t index = nibble_row_index(strip->is_values, t, d, strip->block_tokens, strip->channels);
+  const size_t index =
+      nibble_row_index(strip->is_values, t, d, strip->block_tokens, strip->channels);
   if (strip->kind == NIBBLE_FLOAT32) return ((const float *)(const void *)base)[index];
   const uint16_t bits = ((const uint16_t *)(const void *)base)[index];
   return strip->kind == NIBBLE_FLOAT16 ? nibble_from_float16(bits) : nibble_from_bfloat16(bits);
 }
 
-static float coded_value(const nibble_strip *strip, const uint8_t *base, const int8_t *table, int32_t t, int32_t d) {
+static float coded_value(const nibble_strip *strip, const uint8_t *base, const int8_t *table,
+                         int32_t t, int32_t d) {
   const int32_t tokens = strip->block_tokens;
   const uint8_t code = strip->is_values
-                           ? nibble_get_code(strip->kind, base, nibble_tile_of_value(t, d, tokens), nibble_byte_of_value(t, d))
-                           : nibble_get_code(strip->kind, base, nibble_tile_of_key(t, d, tokens), nibble_byte_of_key(t, d));
+                           ? nibble_get_code(strip->kind, base, nibble_tile_of_value(t, d, tokens),
+                                             nibble_byte_of_value(t, d))
+                           : nibble_get_code(strip->kind, base, nibble_tile_of_key(t, d, tokens),
+                                             nibble_byte_of_key(t, d));
   return strip->kind == NIBBLE_INT8 ? (float)(int8_t)code : (float)table[code];
 }
 
-void nibble_decode(const nibble_strip *strip, const uint8_t *codes, const uint8_t *side, int32_t first, int32_t count,
-                   float *rows) {
-  const int8_t *table = strip->table >= 0 ? (const int8_t *)side + strip->table : strip->fixed_table;
+void nibble_decode(const nibble_strip *strip, const uint8_t *codes, const uint8_t *side,
+                   int32_t first, int32_t count, float *rows) {
+  const int8_t *table =
+      strip->table >= 0 ? (const int8_t *)side + strip->table : strip->fixed_table;
   float table_scale = strip->fixed_scale, table_zero = strip->fixed_zero;
   if (strip->table >= 0) {
     memcpy(&table_scale, side + strip->table + NIBBLE_TABLE_ENTRIES, sizeof(float));
@@ -388,10 +427,18 @@ void nibble_decode(const nibble_strip *strip, const uint8_t *codes, const uint8_
       const int32_t of_token = d / strip->group_channels * strip->tokens + token;
       const int32_t of_channel = block * strip->channels + d;
       float zero = table_zero, scale = table_scale;
-      if (strip->token_zero >= 0) zero += nibble_from_float16(((const uint16_t *)(const void *)(side + strip->token_zero))[of_token]);
-      if (strip->channel_zero >= 0) zero += nibble_from_float16(((const uint16_t *)(const void *)(side + strip->channel_zero))[of_channel]);
-      if (strip->token_scale >= 0) scale *= nibble_from_bfloat16(((const uint16_t *)(const void *)(side + strip->token_scale))[of_token]);
-      if (strip->channel_scale >= 0) scale *= nibble_from_bfloat16(((const uint16_t *)(const void *)(side + strip->channel_scale))[of_channel]);
+      if (strip->token_zero >= 0)
+        zero += nibble_from_float16(
+            ((const uint16_t *)(const void *)(side + strip->token_zero))[of_token]);
+      if (strip->channel_zero >= 0)
+        zero += nibble_from_float16(
+            ((const uint16_t *)(const void *)(side + strip->channel_zero))[of_channel]);
+      if (strip->token_scale >= 0)
+        scale *= nibble_from_bfloat16(
+            ((const uint16_t *)(const void *)(side + strip->token_scale))[of_token]);
+      if (strip->channel_scale >= 0)
+        scale *= nibble_from_bfloat16(
+            ((const uint16_t *)(const void *)(side + strip->channel_scale))[of_channel]);
       *rows = (coded_value(strip, base, table, t, d) - zero) * scale;
     }
   }
@@ -399,7 +446,8 @@ void nibble_decode(const nibble_strip *strip, const uint8_t *codes, const uint8_
 
 ptrdiff_t nibble_first_outside(const float *values, size_t count, float limit) {
   size_t i = 0;
-  for (; i + 64 <= count; i += 64) {  // whole stretches first: one comparison a value, no exit inside
+  for (; i + 64 <= count;
+       i += 64) {  // whole stretches first: one comparison a value, no exit inside
     int bad = 0;
     for (size_t j = 0; j < 64; j++) bad |= !(fabsf(values[i + j]) <= limit);
     if (bad) break;

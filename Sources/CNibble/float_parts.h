@@ -1,7 +1,8 @@
-// The float part of attention and encoding: one text, compiled for each instruction set by the files that include it.
+// The float part of attention and encoding: one text, compiled for each instruction set by the
+// files that include it.
 //
-// Sums run over 16 partial sums in a fixed order and no multiplication is contracted with an addition, so every
-// instruction set gives the same floats.
+// Sums run over 16 partial sums in a fixed order and no multiplication is contracted with an
+// addition, so every instruction set gives the same floats.
 #ifndef NIBBLE_FLOAT_PARTS_H
 #define NIBBLE_FLOAT_PARTS_H
 
@@ -57,8 +58,8 @@ typedef struct nibble_value_finish {
   float *accumulator;
 } nibble_value_finish;
 
-// Sixteen lanes, in whatever registers the instruction set has. Passed by address: a vector argument would tie callers to
-// one register width.
+// Sixteen lanes, in whatever registers the instruction set has. Passed by address: a vector
+// argument would tie callers to one register width.
 typedef float nibble_floats __attribute__((vector_size(64)));
 typedef int32_t nibble_ints __attribute__((vector_size(64)));
 typedef uint16_t nibble_shorts __attribute__((vector_size(32)));
@@ -109,8 +110,8 @@ NIBBLE_INLINE void nibble_store_bytes(const nibble_ints *source, uint8_t *target
   memcpy(target, &x, sizeof x);
 }
 
-// exp of each lane; below -87 it is 0. Cody and Waite reduction and the Taylor polynomial of degree 7 on |f| <= ln(2)/2:
-// relative error below 2e-7.
+// exp of each lane; below -87 it is 0. Cody and Waite reduction and the Taylor polynomial of degree
+// 7 on |f| <= ln(2)/2: relative error below 2e-7.
 NIBBLE_INLINE void nibble_exp_lanes(nibble_floats *x) {
   const nibble_floats low = (nibble_floats){0} - 87.0f;
   const nibble_ints visible = *x >= low;
@@ -146,24 +147,28 @@ NIBBLE_INLINE float nibble_lanes_sum(const nibble_floats *x) {
   typedef float quarter __attribute__((vector_size(16)));
   const half a = __builtin_shufflevector(*x, *x, 0, 1, 2, 3, 4, 5, 6, 7) +
                  __builtin_shufflevector(*x, *x, 8, 9, 10, 11, 12, 13, 14, 15);
-  const quarter b = __builtin_shufflevector(a, a, 0, 1, 2, 3) + __builtin_shufflevector(a, a, 4, 5, 6, 7);
+  const quarter b =
+      __builtin_shufflevector(a, a, 0, 1, 2, 3) + __builtin_shufflevector(a, a, 4, 5, 6, 7);
   return (b[0] + b[2]) + (b[1] + b[3]);
 }
 
 NIBBLE_INLINE float nibble_lanes_max(const nibble_floats *x) {
   typedef float half __attribute__((vector_size(32)));
   typedef float quarter __attribute__((vector_size(16)));
-  const half a = __builtin_elementwise_max(__builtin_shufflevector(*x, *x, 0, 1, 2, 3, 4, 5, 6, 7),
-                                           __builtin_shufflevector(*x, *x, 8, 9, 10, 11, 12, 13, 14, 15));
-  const quarter b =
-      __builtin_elementwise_max(__builtin_shufflevector(a, a, 0, 1, 2, 3), __builtin_shufflevector(a, a, 4, 5, 6, 7));
+  const half a =
+      __builtin_elementwise_max(__builtin_shufflevector(*x, *x, 0, 1, 2, 3, 4, 5, 6, 7),
+                                __builtin_shufflevector(*x, *x, 8, 9, 10, 11, 12, 13, 14, 15));
+  const quarter b = __builtin_elementwise_max(__builtin_shufflevector(a, a, 0, 1, 2, 3),
+                                              __builtin_shufflevector(a, a, 4, 5, 6, 7));
   const float c = b[0] > b[2] ? b[0] : b[2], d = b[1] > b[3] ? b[1] : b[3];
   return c > d ? c : d;
 }
 
-NIBBLE_INLINE void nibble_finish_scores_of(const nibble_score_finish *a, bool has_low, bool has_zero) {
+NIBBLE_INLINE void nibble_finish_scores_of(const nibble_score_finish *a, bool has_low,
+                                           bool has_zero) {
   const float offset = 128.0f * (float)a->query_sum, offset_low = 128.0f * (float)a->query_sum_low;
-  const float query_sum = has_low ? 256.0f * (float)a->query_sum + (float)a->query_sum_low : (float)a->query_sum;
+  const float query_sum =
+      has_low ? 256.0f * (float)a->query_sum + (float)a->query_sum_low : (float)a->query_sum;
   for (int32_t t = 0; t < a->tokens; t += NIBBLE_LANES) {
     nibble_floats s, x;
     // Sums stay below 2^24 for up to 512 channels, so they are exact as floats.
@@ -193,15 +198,19 @@ NIBBLE_INLINE void nibble_finish_scores_of(const nibble_score_finish *a, bool ha
 }
 
 NIBBLE_INLINE void nibble_finish_scores(const nibble_score_finish *a) {
-  if (a->raw_low) nibble_finish_scores_of(a, true, a->token_zero != NULL);
-  else if (a->token_zero) nibble_finish_scores_of(a, false, true);
-  else nibble_finish_scores_of(a, false, false);
+  if (a->raw_low)
+    nibble_finish_scores_of(a, true, a->token_zero != NULL);
+  else if (a->token_zero)
+    nibble_finish_scores_of(a, false, true);
+  else
+    nibble_finish_scores_of(a, false, false);
 }
 
-// Turns scores into weights exp(scale * (score + bias) - maximum), raising the row's running maximum and sum. Returns the
-// factor by which what was accumulated before must shrink. Tokens: a multiple of 16; invisible ones are -infinity.
-NIBBLE_INLINE float nibble_softmax(float *scores, int32_t tokens, float bias, float scale, float *maximum,
-                                   float *sum) {
+// Turns scores into weights exp(scale * (score + bias) - maximum), raising the row's running
+// maximum and sum. Returns the factor by which what was accumulated before must shrink. Tokens: a
+// multiple of 16; invisible ones are -infinity.
+NIBBLE_INLINE float nibble_softmax(float *scores, int32_t tokens, float bias, float scale,
+                                   float *maximum, float *sum) {
   nibble_floats top_lanes = (nibble_floats){0} - INFINITY;
   for (int32_t t = 0; t < tokens; t += NIBBLE_LANES) {
     nibble_floats s;
@@ -231,7 +240,8 @@ NIBBLE_INLINE float nibble_softmax(float *scores, int32_t tokens, float bias, fl
   return factor;
 }
 
-NIBBLE_INLINE void nibble_start_weights_of(nibble_weight_start *a, bool has_low, bool has_zero, bool has_sum) {
+NIBBLE_INLINE void nibble_start_weights_of(nibble_weight_start *a, bool has_low, bool has_zero,
+                                           bool has_sum) {
   nibble_floats scaled[NIBBLE_MAX_BLOCK_TOKENS / NIBBLE_LANES];
   nibble_floats top_lanes = {0};
   for (int32_t t = 0; t < a->tokens; t += NIBBLE_LANES) {
@@ -269,10 +279,14 @@ NIBBLE_INLINE void nibble_start_weights_of(nibble_weight_start *a, bool has_low,
 }
 
 NIBBLE_INLINE void nibble_start_weights(nibble_weight_start *a) {
-  if (a->low) nibble_start_weights_of(a, true, a->token_zero != NULL, true);
-  else if (a->token_zero) nibble_start_weights_of(a, false, true, true);
-  else if (a->wants_sum) nibble_start_weights_of(a, false, false, true);
-  else nibble_start_weights_of(a, false, false, false);
+  if (a->low)
+    nibble_start_weights_of(a, true, a->token_zero != NULL, true);
+  else if (a->token_zero)
+    nibble_start_weights_of(a, false, true, true);
+  else if (a->wants_sum)
+    nibble_start_weights_of(a, false, false, true);
+  else
+    nibble_start_weights_of(a, false, false, false);
 }
 
 NIBBLE_INLINE void nibble_finish_values_of(const nibble_value_finish *a, bool has_low) {
@@ -303,12 +317,16 @@ NIBBLE_INLINE void nibble_finish_channels(const nibble_value_finish *a) {
 }
 
 NIBBLE_INLINE void nibble_finish_values(const nibble_value_finish *a) {
-  if (a->channel_scale || a->channel_zero) nibble_finish_channels(a);
-  else if (a->raw_low) nibble_finish_values_of(a, true);
-  else nibble_finish_values_of(a, false);
+  if (a->channel_scale || a->channel_zero)
+    nibble_finish_channels(a);
+  else if (a->raw_low)
+    nibble_finish_values_of(a, true);
+  else
+    nibble_finish_values_of(a, false);
 }
 
-NIBBLE_INLINE void nibble_combine_floats(float *result, float a, const float *source, float b, size_t n) {
+NIBBLE_INLINE void nibble_combine_floats(float *result, float a, const float *source, float b,
+                                         size_t n) {
   for (size_t i = 0; i < n; i++) result[i] = result[i] * a + source[i] * b;
 }
 
@@ -326,9 +344,10 @@ NIBBLE_INLINE float nibble_dot_floats(const float *a, const float *b, size_t n) 
   return nibble_lanes_sum(&sum) + rest;
 }
 
-// Rounds a query to int8, or to int16 as 256 * high + low. Scale: the value of one unit of what the integers stand for.
-NIBBLE_INLINE void nibble_quantize_floats(const float *query, int32_t channels, bool halves, int8_t *high,
-                                          int8_t *low, float *scale) {
+// Rounds a query to int8, or to int16 as 256 * high + low. Scale: the value of one unit of what the
+// integers stand for.
+NIBBLE_INLINE void nibble_quantize_floats(const float *query, int32_t channels, bool halves,
+                                          int8_t *high, int8_t *low, float *scale) {
   float top = 0;
   for (int32_t d = 0; d < channels; d++) {
     const float x = fabsf(query[d]);
@@ -359,8 +378,8 @@ NIBBLE_INLINE void nibble_nearest_codes(const float *values, size_t count, float
   }
 }
 
-NIBBLE_INLINE void nibble_even_codes(const float *values, size_t count, float inverse_scale, float zero, float top,
-                                     uint8_t *codes) {
+NIBBLE_INLINE void nibble_even_codes(const float *values, size_t count, float inverse_scale,
+                                     float zero, float top, uint8_t *codes) {
   for (size_t i = 0; i < count; i++) {
     float x = values[i] * inverse_scale + zero;
     x = x < 0 ? 0 : x > top ? top : x;

@@ -10,8 +10,8 @@
 // out[row * NIBBLE_MAX_BLOCK_TOKENS + t] = sum over d of (table[code] + 128) * query[row][d].
 // `ahead`: distance in bytes to the codes that will be needed next, to prefetch.
 typedef void nibble_dot_function(const uint8_t *codes, const int8_t *table, int32_t block_tokens,
-                                 int32_t channels, const int8_t *queries, size_t stride, int32_t rows,
-                                 int32_t *out, ptrdiff_t ahead);
+                                 int32_t channels, const int8_t *queries, size_t stride,
+                                 int32_t rows, int32_t *out, ptrdiff_t ahead);
 
 // One block of values: out[row * padded_channels + d] = sum over t of weight[row][t] * table[code].
 // Weights are NIBBLE_MAX_BLOCK_TOKENS apart.
@@ -21,14 +21,15 @@ typedef void nibble_weigh_function(const uint8_t *codes, const int8_t *table, in
 
 // The same over exact rows. Scores are overwritten, accumulators are added to.
 typedef void nibble_dot_rows_function(const void *codes, int32_t block_tokens, int32_t channels,
-                                      const float *queries, size_t stride, int32_t rows, float *scores,
-                                      ptrdiff_t ahead);
-typedef void nibble_weigh_rows_function(const void *codes, int32_t block_tokens, int32_t padded_channels,
-                                        const float *weights, int32_t rows, float *accumulators,
-                                        ptrdiff_t ahead);
+                                      const float *queries, size_t stride, int32_t rows,
+                                      float *scores, ptrdiff_t ahead);
+typedef void nibble_weigh_rows_function(const void *codes, int32_t block_tokens,
+                                        int32_t padded_channels, const float *weights, int32_t rows,
+                                        float *accumulators, ptrdiff_t ahead);
 
 // Codes as signed bytes in tile order (one byte each), so that many rows share one expansion.
-typedef void nibble_expand_function(const uint8_t *codes, const int8_t *table, int32_t tiles, int8_t *out);
+typedef void nibble_expand_function(const uint8_t *codes, const int8_t *table, int32_t tiles,
+                                    int8_t *out);
 
 struct nibble_score_finish;
 struct nibble_weight_start;
@@ -44,18 +45,19 @@ typedef struct nibble_kernels {
 
   // The float part of attention; see float_parts.h.
   void (*finish_scores)(const struct nibble_score_finish *);
-  float (*softmax)(float *scores, int32_t tokens, float bias, float scale, float *maximum, float *sum);
+  float (*softmax)(float *scores, int32_t tokens, float bias, float scale, float *maximum,
+                   float *sum);
   void (*start_weights)(struct nibble_weight_start *);
   void (*finish_values)(const struct nibble_value_finish *);
   void (*combine)(float *result, float a, const float *source, float b, size_t n);
   float (*dot_floats)(const float *a, const float *b, size_t n);
-  void (*quantize_query)(const float *query, int32_t channels, bool halves, int8_t *high, int8_t *low,
-                         float *scale);
+  void (*quantize_query)(const float *query, int32_t channels, bool halves, int8_t *high,
+                         int8_t *low, float *scale);
 
   // Encoding.
   void (*hadamard)(float *values, int32_t count, float factor);
-  void (*nearest_entries)(const float *values, size_t count, float inverse_scale, const float *thresholds,
-                          int32_t levels, uint8_t *codes);
+  void (*nearest_entries)(const float *values, size_t count, float inverse_scale,
+                          const float *thresholds, int32_t levels, uint8_t *codes);
   void (*even_levels)(const float *values, size_t count, float inverse_scale, float zero, float top,
                       uint8_t *codes);
 } nibble_kernels;

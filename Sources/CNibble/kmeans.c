@@ -5,7 +5,8 @@
 
 #include "CNibble.h"
 
-// Prefix sums make the cost of putting bins i ..< j into one cluster O(1): sum of w x^2 - (sum of w x)^2 / (sum of w).
+// Prefix sums make the cost of putting bins i ..< j into one cluster O(1): sum of w x^2 - (sum of w
+// x)^2 / (sum of w).
 typedef struct {
   const double *weight, *moment, *square;
 } prefixes;
@@ -18,8 +19,8 @@ static double cost(const prefixes *p, int32_t i, int32_t j) {
 }
 
 // best[j] for j in low ..< high, where the optimal split is monotone in j: divide and conquer.
-static void fill(const prefixes *p, const double *before, double *best, int32_t *split, int32_t low, int32_t high,
-                 int32_t first, int32_t last) {
+static void fill(const prefixes *p, const double *before, double *best, int32_t *split, int32_t low,
+                 int32_t high, int32_t first, int32_t last) {
   if (low >= high) return;
   const int32_t j = low + (high - low) / 2;
   double least = INFINITY;
@@ -37,8 +38,8 @@ static void fill(const prefixes *p, const double *before, double *best, int32_t 
   fill(p, before, best, split, j + 1, high, where, last);
 }
 
-void nibble_kmeans_histogram(const double *weight, const double *moment, int32_t bins, int32_t levels,
-                             double *centroids) {
+void nibble_kmeans_histogram(const double *weight, const double *moment, int32_t bins,
+                             int32_t levels, double *centroids) {
   const size_t n = (size_t)bins + 1;
   double *memory = malloc((5 * n) * sizeof(double) + (size_t)levels * n * sizeof(int32_t));
   if (!memory) {  // without memory: evenly spaced levels, which any caller can use
@@ -67,7 +68,8 @@ void nibble_kmeans_histogram(const double *weight, const double *moment, int32_t
   for (int32_t k = levels - 1; k >= 0; k--) {
     const int32_t start = split[(size_t)k * n + (size_t)end];
     const double mass = w[end] - w[start];
-    centroids[k] = mass > 0 ? (m[end] - m[start]) / mass : (k + 1 < levels ? centroids[k + 1] : start);
+    centroids[k] =
+        mass > 0 ? (m[end] - m[start]) / mass : (k + 1 < levels ? centroids[k + 1] : start);
     end = start;
   }
   free(memory);

@@ -1,14 +1,16 @@
 // Where a code lies in a block. Specs/page-layout.md has the same in words.
 //
-// A block of keys is a sequence of tiles of 16 tokens x 4 channels; a block of values one of 16 channels x 4 tokens. In
-// both, the 16 are the 32-bit lanes of a register and the 4 are the bytes of a lane, which one integer dot product sums.
-// Tiles are packed into units of whole 64-byte lines.
+// A block of keys is a sequence of tiles of 16 tokens x 4 channels; a block of values one of 16
+// channels x 4 tokens. In both, the 16 are the 32-bit lanes of a register and the 4 are the bytes
+// of a lane, which one integer dot product sums. Tiles are packed into units of whole 64-byte
+// lines.
 #ifndef NIBBLE_LAYOUT_H
 #define NIBBLE_LAYOUT_H
 
 #include "CNibble.h"
 
-// Bits of a float16 or bfloat16 as a float. Portable, so that every instruction set has the same values.
+// Bits of a float16 or bfloat16 as a float. Portable, so that every instruction set has the same
+// values.
 static inline float nibble_from_bfloat16(uint16_t bits) {
   union {
     uint32_t u;
@@ -26,7 +28,8 @@ static inline uint16_t nibble_to_bfloat16(float value) {
 }
 
 static inline float nibble_from_float16(uint16_t bits) {
-  // Shift exponent and mantissa into place and let one multiplication correct the bias, subnormals included.
+  // Shift exponent and mantissa into place and let one multiplication correct the bias, subnormals
+  // included.
   union {
     uint32_t u;
     float f;
@@ -66,17 +69,11 @@ static inline int32_t nibble_unit_tiles(int32_t kind) {
   return kind == NIBBLE_CODES4 ? 2 : kind == NIBBLE_CODES3 ? 8 : kind == NIBBLE_CODES2 ? 4 : 1;
 }
 
-static inline int32_t nibble_unit_bytes(int32_t kind) {
-  return kind == NIBBLE_CODES3 ? 192 : 64;
-}
+static inline int32_t nibble_unit_bytes(int32_t kind) { return kind == NIBBLE_CODES3 ? 192 : 64; }
 
-static inline int32_t nibble_element_bytes(int32_t kind) {
-  return kind == NIBBLE_FLOAT32 ? 4 : 2;
-}
+static inline int32_t nibble_element_bytes(int32_t kind) { return kind == NIBBLE_FLOAT32 ? 4 : 2; }
 
-static inline bool nibble_is_rows(int32_t kind) {
-  return kind <= NIBBLE_BFLOAT16;
-}
+static inline bool nibble_is_rows(int32_t kind) { return kind <= NIBBLE_BFLOAT16; }
 
 static inline int32_t nibble_block_tiles(bool is_values, int32_t block_tokens, int32_t channels) {
   return is_values ? nibble_padded_channels(channels) / 16 * (block_tokens / 4)
@@ -104,16 +101,13 @@ static inline int32_t nibble_tile_of_value(int32_t t, int32_t d, int32_t block_t
 }
 
 // Byte (0 ..< 64) of an element in its tile.
-static inline int32_t nibble_byte_of_key(int32_t t, int32_t d) {
-  return t % 16 * 4 + d % 4;
-}
+static inline int32_t nibble_byte_of_key(int32_t t, int32_t d) { return t % 16 * 4 + d % 4; }
 
-static inline int32_t nibble_byte_of_value(int32_t t, int32_t d) {
-  return d % 16 * 4 + t % 4;
-}
+static inline int32_t nibble_byte_of_value(int32_t t, int32_t d) { return d % 16 * 4 + t % 4; }
 
 // The code at byte `byte` of tile `tile`.
-static inline uint8_t nibble_get_code(int32_t kind, const uint8_t *codes, int32_t tile, int32_t byte) {
+static inline uint8_t nibble_get_code(int32_t kind, const uint8_t *codes, int32_t tile,
+                                      int32_t byte) {
   switch (kind) {
   case NIBBLE_CODES4: return codes[tile / 2 * 64 + byte] >> (tile % 2 * 4) & 15;
   case NIBBLE_CODES2: return codes[tile / 4 * 64 + byte] >> (tile % 4 * 2) & 3;
@@ -129,7 +123,8 @@ static inline uint8_t nibble_get_code(int32_t kind, const uint8_t *codes, int32_
 // Index of an element of an exact strip's block.
 static inline size_t nibble_row_index(bool is_values, int32_t t, int32_t d, int32_t block_tokens,
                                       int32_t channels) {
-  return is_values ? (size_t)t * nibble_padded_channels(channels) + d : (size_t)d * block_tokens + t;
+  return is_values ? (size_t)t * nibble_padded_channels(channels) + d
+                   : (size_t)d * block_tokens + t;
 }
 
 #endif

@@ -1,4 +1,5 @@
-// The random signed Hadamard transform, and its Hartley factor for head dimensions that are not a power of two.
+// The random signed Hadamard transform, and its Hartley factor for head dimensions that are not a
+// power of two.
 #include <math.h>
 #include <string.h>
 
@@ -20,7 +21,8 @@ static void make_signs(float *signs, int32_t channels) {
   }
 }
 
-// channels = odd * power: the row is `odd` segments of `power` values; Hadamard along the segments, Hartley across.
+// channels = odd * power: the row is `odd` segments of `power` values; Hadamard along the segments,
+// Hartley across.
 static int32_t power_of(int32_t channels) { return channels & -channels; }
 
 static void make_hartley(float *matrix, int32_t odd) {
@@ -32,7 +34,8 @@ static void make_hartley(float *matrix, int32_t odd) {
     }
 }
 
-static void transform(const nibble_kernels *kernels, float *row, int32_t channels, const float *hartley) {
+static void transform(const nibble_kernels *kernels, float *row, int32_t channels,
+                      const float *hartley) {
   const int32_t power = power_of(channels), odd = channels / power;
   const float factor = (float)(1 / sqrt(power));
   for (int32_t k = 0; k < odd; k++) kernels->hadamard(row + k * power, power, factor);
@@ -64,6 +67,10 @@ static void rotate(float *values, size_t rows, int32_t channels, bool back) {
   }
 }
 
-void nibble_rotate(float *values, size_t rows, int32_t channels) { rotate(values, rows, channels, false); }
+void nibble_rotate(float *values, size_t rows, int32_t channels) {
+  rotate(values, rows, channels, false);
+}
 
-void nibble_rotate_back(float *values, size_t rows, int32_t channels) { rotate(values, rows, channels, true); }
+void nibble_rotate_back(float *values, size_t rows, int32_t channels) {
+  rotate(values, rows, channels, true);
+}

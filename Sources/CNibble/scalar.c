@@ -5,13 +5,15 @@
 
 // ---- Integer kernels
 
-NIBBLE_INLINE int32_t entry(int32_t kind, const uint8_t *codes, const int8_t *table, int32_t tile, int32_t byte) {
+NIBBLE_INLINE int32_t entry(int32_t kind, const uint8_t *codes, const int8_t *table, int32_t tile,
+                            int32_t byte) {
   const uint8_t code = nibble_get_code(kind, codes, tile, byte);
   return kind == NIBBLE_INT8 ? (int8_t)code : table[code];
 }
 
-NIBBLE_INLINE void dot(int32_t kind, const uint8_t *codes, const int8_t *table, int32_t block_tokens,
-                       int32_t channels, const int8_t *queries, size_t stride, int32_t rows, int32_t *out) {
+NIBBLE_INLINE void dot(int32_t kind, const uint8_t *codes, const int8_t *table,
+                       int32_t block_tokens, int32_t channels, const int8_t *queries, size_t stride,
+                       int32_t rows, int32_t *out) {
   for (int32_t t = 0; t < block_tokens; t++) {
     for (int32_t row = 0; row < rows; row++) out[row * NIBBLE_MAX_BLOCK_TOKENS + t] = 0;
     for (int32_t d = 0; d < channels; d++) {
@@ -23,8 +25,9 @@ NIBBLE_INLINE void dot(int32_t kind, const uint8_t *codes, const int8_t *table, 
   }
 }
 
-NIBBLE_INLINE void weigh(int32_t kind, const uint8_t *codes, const int8_t *table, int32_t block_tokens,
-                         int32_t padded_channels, const uint8_t *weights, int32_t rows, int32_t *out) {
+NIBBLE_INLINE void weigh(int32_t kind, const uint8_t *codes, const int8_t *table,
+                         int32_t block_tokens, int32_t padded_channels, const uint8_t *weights,
+                         int32_t rows, int32_t *out) {
   for (int32_t d = 0; d < padded_channels; d++) {
     for (int32_t row = 0; row < rows; row++) out[row * padded_channels + d] = 0;
     for (int32_t t = 0; t < block_tokens; t++) {
@@ -36,26 +39,29 @@ NIBBLE_INLINE void weigh(int32_t kind, const uint8_t *codes, const int8_t *table
   }
 }
 
-NIBBLE_INLINE void expand(int32_t kind, const uint8_t *codes, const int8_t *table, int32_t tiles, int8_t *out) {
+NIBBLE_INLINE void expand(int32_t kind, const uint8_t *codes, const int8_t *table, int32_t tiles,
+                          int8_t *out) {
   for (int32_t tile = 0; tile < tiles; tile++)
     for (int32_t byte = 0; byte < 64; byte++)
       out[tile * 64 + byte] = (int8_t)entry(kind, codes, table, tile, byte);
 }
 
-#define INTEGER_KERNELS(name, kind)                                                                            \
-  static void dot_##name(const uint8_t *codes, const int8_t *table, int32_t block_tokens, int32_t channels,    \
-                         const int8_t *queries, size_t stride, int32_t rows, int32_t *out, ptrdiff_t ahead) {  \
-    (void)ahead;                                                                                               \
-    dot(kind, codes, table, block_tokens, channels, queries, stride, rows, out);                               \
-  }                                                                                                            \
-  static void weigh_##name(const uint8_t *codes, const int8_t *table, int32_t block_tokens,                    \
-                           int32_t padded_channels, const uint8_t *weights, int32_t rows, int32_t *out,        \
-                           ptrdiff_t ahead) {                                                                  \
-    (void)ahead;                                                                                               \
-    weigh(kind, codes, table, block_tokens, padded_channels, weights, rows, out);                              \
-  }                                                                                                            \
-  static void expand_##name(const uint8_t *codes, const int8_t *table, int32_t tiles, int8_t *out) {           \
-    expand(kind, codes, table, tiles, out);                                                                    \
+#define INTEGER_KERNELS(name, kind)                                                                \
+  static void dot_##name(const uint8_t *codes, const int8_t *table, int32_t block_tokens,          \
+                         int32_t channels, const int8_t *queries, size_t stride, int32_t rows,     \
+                         int32_t *out, ptrdiff_t ahead) {                                          \
+    (void)ahead;                                                                                   \
+    dot(kind, codes, table, block_tokens, channels, queries, stride, rows, out);                   \
+  }                                                                                                \
+  static void weigh_##name(const uint8_t *codes, const int8_t *table, int32_t block_tokens,        \
+                           int32_t padded_channels, const uint8_t *weights, int32_t rows,          \
+                           int32_t *out, ptrdiff_t ahead) {                                        \
+    (void)ahead;                                                                                   \
+    weigh(kind, codes, table, block_tokens, padded_channels, weights, rows, out);                  \
+  }                                                                                                \
+  static void expand_##name(const uint8_t *codes, const int8_t *table, int32_t tiles,              \
+                            int8_t *out) {                                                         \
+    expand(kind, codes, table, tiles, out);                                                        \
   }
 INTEGER_KERNELS(int8, NIBBLE_INT8)
 INTEGER_KERNELS(codes4, NIBBLE_CODES4)
@@ -84,26 +90,30 @@ NIBBLE_INLINE void dot_rows(int32_t kind, const void *codes, int32_t block_token
     }
 }
 
-NIBBLE_INLINE void weigh_rows(int32_t kind, const void *codes, int32_t block_tokens, int32_t padded_channels,
-                              const float *weights, int32_t rows, float *accumulators) {
+NIBBLE_INLINE void weigh_rows(int32_t kind, const void *codes, int32_t block_tokens,
+                              int32_t padded_channels, const float *weights, int32_t rows,
+                              float *accumulators) {
   for (int32_t t = 0; t < block_tokens; t++)
     for (int32_t d = 0; d < padded_channels; d++) {
       const float value = element(kind, codes, (size_t)t * padded_channels + d);
       for (int32_t row = 0; row < rows; row++)
-        accumulators[row * padded_channels + d] += weights[row * NIBBLE_MAX_BLOCK_TOKENS + t] * value;
+        accumulators[row * padded_channels + d] +=
+            weights[row * NIBBLE_MAX_BLOCK_TOKENS + t] * value;
     }
 }
 
-#define ROW_KERNELS(name, kind)                                                                                \
-  static void dot_##name(const void *codes, int32_t block_tokens, int32_t channels, const float *queries,      \
-                         size_t stride, int32_t rows, float *scores, ptrdiff_t ahead) {                        \
-    (void)ahead;                                                                                               \
-    dot_rows(kind, codes, block_tokens, channels, queries, stride, rows, scores);                              \
-  }                                                                                                            \
-  static void weigh_##name(const void *codes, int32_t block_tokens, int32_t padded_channels,                   \
-                           const float *weights, int32_t rows, float *accumulators, ptrdiff_t ahead) {         \
-    (void)ahead;                                                                                               \
-    weigh_rows(kind, codes, block_tokens, padded_channels, weights, rows, accumulators);                       \
+#define ROW_KERNELS(name, kind)                                                                    \
+  static void dot_##name(const void *codes, int32_t block_tokens, int32_t channels,                \
+                         const float *queries, size_t stride, int32_t rows, float *scores,         \
+                         ptrdiff_t ahead) {                                                        \
+    (void)ahead;                                                                                   \
+    dot_rows(kind, codes, block_tokens, channels, queries, stride, rows, scores);                  \
+  }                                                                                                \
+  static void weigh_##name(const void *codes, int32_t block_tokens, int32_t padded_channels,       \
+                           const float *weights, int32_t rows, float *accumulators,                \
+                           ptrdiff_t ahead) {                                                      \
+    (void)ahead;                                                                                   \
+    weigh_rows(kind, codes, block_tokens, padded_channels, weights, rows, accumulators);           \
   }
 ROW_KERNELS(float32, NIBBLE_FLOAT32)
 ROW_KERNELS(float16, NIBBLE_FLOAT16)
@@ -112,7 +122,8 @@ ROW_KERNELS(bfloat16, NIBBLE_BFLOAT16)
 // ---- Float parts
 
 static void finish_scores(const nibble_score_finish *a) { nibble_finish_scores(a); }
-static float softmax(float *scores, int32_t tokens, float bias, float scale, float *maximum, float *sum) {
+static float softmax(float *scores, int32_t tokens, float bias, float scale, float *maximum,
+                     float *sum) {
   return nibble_softmax(scores, tokens, bias, scale, maximum, sum);
 }
 static void start_weights(nibble_weight_start *a) { nibble_start_weights(a); }
@@ -120,18 +131,22 @@ static void finish_values(const nibble_value_finish *a) { nibble_finish_values(a
 static void combine(float *result, float a, const float *source, float b, size_t n) {
   nibble_combine_floats(result, a, source, b, n);
 }
-static float dot_floats(const float *a, const float *b, size_t n) { return nibble_dot_floats(a, b, n); }
-static void quantize_query(const float *query, int32_t channels, bool halves, int8_t *high, int8_t *low,
-                           float *scale) {
+static float dot_floats(const float *a, const float *b, size_t n) {
+  return nibble_dot_floats(a, b, n);
+}
+static void quantize_query(const float *query, int32_t channels, bool halves, int8_t *high,
+                           int8_t *low, float *scale) {
   nibble_quantize_floats(query, channels, halves, high, low, scale);
 }
-static void hadamard(float *values, int32_t count, float factor) { nibble_hadamard_floats(values, count, factor); }
-static void nearest_entries(const float *values, size_t count, float inverse_scale, const float *thresholds,
-                            int32_t levels, uint8_t *codes) {
+static void hadamard(float *values, int32_t count, float factor) {
+  nibble_hadamard_floats(values, count, factor);
+}
+static void nearest_entries(const float *values, size_t count, float inverse_scale,
+                            const float *thresholds, int32_t levels, uint8_t *codes) {
   nibble_nearest_codes(values, count, inverse_scale, thresholds, levels, codes);
 }
-static void even_levels(const float *values, size_t count, float inverse_scale, float zero, float top,
-                        uint8_t *codes) {
+static void even_levels(const float *values, size_t count, float inverse_scale, float zero,
+                        float top, uint8_t *codes) {
   nibble_even_codes(values, count, inverse_scale, zero, top, codes);
 }
 

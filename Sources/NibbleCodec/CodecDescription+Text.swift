@@ -42,7 +42,9 @@ extension CodecDescription: CustomStringConvertible {
     if axis != plain.axis { options.append(("axis", axis.rawValue)) }
     if let group { options.append(("group", String(group))) }
     if zeroPoint != plain.zeroPoint { options.append(("zero_point", String(zeroPoint))) }
-    if isRotated != plain.isRotated { options.append(("rotation", isRotated ? "hadamard" : "none")) }
+    if isRotated != plain.isRotated {
+      options.append(("rotation", isRotated ? "hadamard" : "none"))
+    }
     if removesMean { options.append(("mean", "removed")) }
     return options
   }

@@ -74,7 +74,9 @@ public struct CodecDescription: Hashable, Sendable {
   /// Eight bits, one scale per token row.
   public static let int8 = CodecDescription(.int8)
   /// Evenly spaced levels with a zero point, one scale per token row.
-  public static func linear(_ bits: Int) -> CodecDescription { CodecDescription(.linear, bits: bits) }
+  public static func linear(_ bits: Int) -> CodecDescription {
+    CodecDescription(.linear, bits: bits)
+  }
   /// A table fitted to each strip, with one scale per token row.
   public static func clustered(_ bits: Int) -> CodecDescription {
     CodecDescription(.clustered, bits: bits)

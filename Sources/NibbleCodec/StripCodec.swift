@@ -273,9 +273,10 @@ package struct StripScratch: ~Copyable {
 
   /// Memory enough for each of `codecs`.
   package init(for codecs: [StripCodec]) {
-    let count = codecs.map { codec in
-      withUnsafePointer(to: codec.layout) { Int(nibble_encode_scratch_bytes($0)) }
-    }.max() ?? 0
+    let count =
+      codecs.map { codec in
+        withUnsafePointer(to: codec.layout) { Int(nibble_encode_scratch_bytes($0)) }
+      }.max() ?? 0
     memory = .allocate(byteCount: max(count, 64), alignment: 64)
   }
 

@@ -188,7 +188,8 @@ struct StripLayoutBuilder {
     }
   }
 
-  private func refuse(_ refused: Bool, _ option: String, because reason: String) throws(CodecError) {
+  private func refuse(_ refused: Bool, _ option: String, because reason: String) throws(CodecError)
+  {
     if refused {
       throw .unsupportedOption(codec: description.name, option: option, reason: reason)
     }

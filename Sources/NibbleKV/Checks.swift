@@ -45,7 +45,9 @@ enum AppendCheck {
     limit: Float
   ) throws(KVError) {
     let finite = min(limit, .greatestFiniteMagnitude)
-    let index = rows.withUnsafeBufferPointer { nibble_first_outside($0.baseAddress, $0.count, finite) }
+    let index = rows.withUnsafeBufferPointer {
+      nibble_first_outside($0.baseAddress, $0.count, finite)
+    }
     guard index >= 0 else { return }
     let row = shape.kvHeads * shape.headDim
     throw .valueOutOfRange(

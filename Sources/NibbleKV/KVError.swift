@@ -10,7 +10,15 @@ public enum KVError: Error, Sendable {
   /// Keys and values have different lengths.
   case unequalLengths(keys: Int, values: Int)
   /// A row holds a value that is not finite, or that exact rows of this precision cannot hold.
-  case valueOutOfRange(what: String, layer: Int, token: Int, head: Int, channel: Int, value: Float, limit: Float)
+  case valueOutOfRange(
+    what: String,
+    layer: Int,
+    token: Int,
+    head: Int,
+    channel: Int,
+    value: Float,
+    limit: Float
+  )
   /// Queries were given for more tokens than the layer holds.
   case tooManyQueries(queries: Int, tokens: Int)
   /// A scale, window or cap is not possible.
@@ -36,7 +44,15 @@ extension KVError: CustomStringConvertible {
       "\(what): \(count) values where \(expected) are needed"
     case .unequalLengths(let keys, let values):
       "\(keys) key values but \(values) value values; both must have the same shape"
-    case .valueOutOfRange(let what, let layer, let token, let head, let channel, let value, let limit):
+    case .valueOutOfRange(
+      let what,
+      let layer,
+      let token,
+      let head,
+      let channel,
+      let value,
+      let limit
+    ):
       "\(what) of layer \(layer), new token \(token), head \(head), channel \(channel) is \(value); "
         + "finite values up to ±\(limit) can be held (exact_rows: float32 holds more)"
     case .tooManyQueries(let queries, let tokens):

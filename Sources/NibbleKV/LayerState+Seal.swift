@@ -94,7 +94,9 @@ extension LayerWriter {
     // Exact rows have no side data, and decoding them cannot fail.
     try? codec.decode(codes: codes, side: codes, mean: nil, into: rows)
     return (0..<codec.headDim).map { channel in
-      let sum = (0..<codec.pageTokens).reduce(0.0) { $0 + Double(rows[$1 * codec.headDim + channel]) }
+      let sum = (0..<codec.pageTokens).reduce(0.0) {
+        $0 + Double(rows[$1 * codec.headDim + channel])
+      }
       return Float(sum / Double(codec.pageTokens))
     }
   }

@@ -7,7 +7,8 @@ import Testing
     "float32", "float16", "bfloat16", "int8", "linear:2", "linear:3", "linear:4", "linear:8",
     "linear:4@zero_point=false", "linear:2@zero_point=false", "linear:4@axis=channel",
     "linear:3@axis=channel@group=32", "linear:8@axis=channel@zero_point=false",
-    "clustered:2", "clustered:3", "clustered:4", "clustered:4@axis=none", "clustered:3@axis=channel",
+    "clustered:2", "clustered:3", "clustered:4", "clustered:4@axis=none",
+    "clustered:3@axis=channel",
     "rotated:2", "rotated:3", "rotated:4", "rotated:4@mean=removed", "linear:4@rotation=hadamard",
     "k=int8+v=rotated:4", "k=rotated:4+v=linear:4@mean=removed", "k=clustered:4+v=float16",
   ]
@@ -62,7 +63,11 @@ import Testing
   @Test(arguments: ["float32", "rotated:4@mean=removed", "linear:4"])
   func windowCapAndScale(policy: String) throws {
     let shape = ModelShape(layers: 1, queryHeads: 4, kvHeads: 2, headDim: 64)
-    let filled = try Filled(shape: shape, policy: Policy(argument: policy + "@recent=16"), tokens: 500)
+    let filled = try Filled(
+      shape: shape,
+      policy: Policy(argument: policy + "@recent=16"),
+      tokens: 500
+    )
     var random = SeededRandom(5)
     let queries = random.normals(70 * shape.queryHeads * 64)
     for options in [

@@ -1,13 +1,14 @@
 // CNibble: everything that touches packed codes.
 //
-// A page holds, for each KV head, one strip of keys and one strip of values. A strip is codes, a table and scales:
+// A page holds, for each KV head, one strip of keys and one strip of values. A strip is codes, a
+// table and scales:
 //
 //   value[t][d] = (table[code[t][d]] - zero) * scale
 //   scale       = table_scale * token_scale[group(d)][t] * channel_scale[block(t)][d]
 //   zero        = table_zero + token_zero[group(d)][t] + channel_zero[block(t)][d]
 //
-// where parts that a codec does not use are 1 or 0. Strips of exact rows hold the values themselves.
-// Specs/page-layout.md is the written form of what this header declares.
+// where parts that a codec does not use are 1 or 0. Strips of exact rows hold the values
+// themselves. Specs/page-layout.md is the written form of what this header declares.
 #ifndef CNIBBLE_H
 #define CNIBBLE_H
 
@@ -39,7 +40,8 @@ typedef enum nibble_kind {
   NIBBLE_KINDS = 7,
 } nibble_kind;
 
-// The layout of one strip. Offsets count bytes from the start of the strip's side data; -1 means absent.
+// The layout of one strip. Offsets count bytes from the start of the strip's side data; -1 means
+// absent.
 typedef struct nibble_strip {
   int32_t kind;            // nibble_kind
   int32_t is_values;       // 0 for keys, 1 for values
@@ -63,39 +65,39 @@ typedef struct nibble_strip {
 void nibble_strip_measure(nibble_strip *strip);
 
 // Channels rounded up to the 16 lanes of a value tile.
-static inline int32_t nibble_padded_channels(int32_t channels) {
-  return (channels + 15) & ~15;
-}
+static inline int32_t nibble_padded_channels(int32_t channels) { return (channels + 15) & ~15; }
 
 // ---- Encoding
 
 typedef enum nibble_rule {
-  NIBBLE_RULE_COPY = 0,       // exact rows
-  NIBBLE_RULE_SYMMETRIC = 1,  // evenly spaced levels about zero
-  NIBBLE_RULE_ZERO_POINT = 2, // evenly spaced levels from the smallest to the largest value
-  NIBBLE_RULE_FIXED = 3,      // scale = root mean square; nearest entry of the fixed table
-  NIBBLE_RULE_FITTED = 4,     // a table fitted by k-means
+  NIBBLE_RULE_COPY = 0,        // exact rows
+  NIBBLE_RULE_SYMMETRIC = 1,   // evenly spaced levels about zero
+  NIBBLE_RULE_ZERO_POINT = 2,  // evenly spaced levels from the smallest to the largest value
+  NIBBLE_RULE_FIXED = 3,       // scale = root mean square; nearest entry of the fixed table
+  NIBBLE_RULE_FITTED = 4,      // a table fitted by k-means
 } nibble_rule;
 
 // Encodes rows [tokens][channels] (finite, already centred and rotated) into codes and side data.
-// `levels` is the number of table entries in use. `scratch` has nibble_encode_scratch_bytes(strip) bytes, aligned to 64.
+// `levels` is the number of table entries in use. `scratch` has nibble_encode_scratch_bytes(strip)
+// bytes, aligned to 64.
 void nibble_encode(const nibble_strip *strip, nibble_rule rule, int32_t levels, const float *rows,
                    uint8_t *codes, uint8_t *side, void *scratch);
 size_t nibble_encode_scratch_bytes(const nibble_strip *strip);
 
 // Decodes tokens first ..< first + count into rows [count][channels], by the formula above.
-void nibble_decode(const nibble_strip *strip, const uint8_t *codes, const uint8_t *side, int32_t first,
-                   int32_t count, float *rows);
+void nibble_decode(const nibble_strip *strip, const uint8_t *codes, const uint8_t *side,
+                   int32_t first, int32_t count, float *rows);
 
-// Writes `count` rows [count][channels] (source rows `stride` floats apart) at token `first` of an exact strip.
+// Writes `count` rows [count][channels] (source rows `stride` floats apart) at token `first` of an
+// exact strip.
 void nibble_write_rows(const nibble_strip *strip, uint8_t *codes, int32_t first, int32_t count,
                        const float *rows, size_t stride);
 
-// Exact weighted k-means in one dimension, over a histogram: `bins` weights at evenly spaced positions.
-// Writes `levels` ascending centroids in units of bins. Dynamic programming with divide and conquer,
-// O(levels * bins * log bins).
-void nibble_kmeans_histogram(const double *weight, const double *moment, int32_t bins, int32_t levels,
-                             double *centroids);
+// Exact weighted k-means in one dimension, over a histogram: `bins` weights at evenly spaced
+// positions. Writes `levels` ascending centroids in units of bins. Dynamic programming with divide
+// and conquer, O(levels * bins * log bins).
+void nibble_kmeans_histogram(const double *weight, const double *moment, int32_t bins,
+                             int32_t levels, double *centroids);
 
 // The index of the first value that is not finite or whose magnitude exceeds `limit`, or -1.
 ptrdiff_t nibble_first_outside(const float *values, size_t count, float limit);
@@ -106,8 +108,9 @@ void nibble_widen_bfloat16(const uint16_t *source, size_t count, float *result);
 
 // ---- Rotation
 
-// The random signed Hadamard transform of `rows` rows [channels], in place: H (signs * x), orthonormal.
-// For head dimensions that are not a power of two, the odd factor is covered by a Hartley matrix.
+// The random signed Hadamard transform of `rows` rows [channels], in place: H (signs * x),
+// orthonormal. For head dimensions that are not a power of two, the odd factor is covered by a
+// Hartley matrix.
 void nibble_rotate(float *values, size_t rows, int32_t channels);
 // Its inverse: signs * (H x).
 void nibble_rotate_back(float *values, size_t rows, int32_t channels);
@@ -130,10 +133,10 @@ typedef struct nibble_rows {
   int32_t count;             // at most NIBBLE_MAX_ROWS
   const float *queries;      // [count][channels]
   const int64_t *positions;  // each row sees keys at positions <= its own
-  const float *bias;         // [count], added to the unscaled scores (query times mean key), or NULL
-  int64_t window;            // a row sees this many positions, its own included; 0 means all
+  const float *bias;  // [count], added to the unscaled scores (query times mean key), or NULL
+  int64_t window;     // a row sees this many positions, its own included; 0 means all
   float scale;
-  float soft_cap;            // 0 means none
+  float soft_cap;  // 0 means none
 } nibble_rows;
 
 // What attention over a run leaves: combine runs by their maxima. Overwritten, not accumulated.
@@ -154,7 +157,8 @@ float nibble_dot(const float *a, const float *b, size_t n);
 
 // ---- Instruction sets
 
-// Names of the instruction sets that this machine can run, best first; ends with NULL. "scalar" is always there.
+// Names of the instruction sets that this machine can run, best first; ends with NULL. "scalar" is
+// always there.
 const char *const *nibble_available_isas(void);
 // The one in use: the best, or the one that the environment variable NIBBLE_ISA names.
 const char *nibble_isa(void);
@@ -175,7 +179,8 @@ bool nibble_test_weigh(const char *isa, nibble_kind kind, const uint8_t *codes, 
 
 // ---- Measurement
 
-// Reads `bytes` bytes (a multiple of 512) and returns the sum of their 64-bit words: plain read bandwidth.
+// Reads `bytes` bytes (a multiple of 512) and returns the sum of their 64-bit words: plain read
+// bandwidth.
 uint64_t nibble_read_sum(const void *memory, size_t bytes);
 
 #ifdef __cplusplus

@@ -1,4 +1,5 @@
-// AVX-512 with VNNI and VBMI: 64 table look-ups by one byte shuffle, 64 products by one dot product.
+// AVX-512 with VNNI and VBMI: 64 table look-ups by one byte shuffle, 64 products by one dot
+// product.
 #if defined(__x86_64__)
 
 #include <immintrin.h>
@@ -6,7 +7,8 @@
 
 #include "../float_parts.h"
 
-#define TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi,f16c,fma")))
+#define TARGET                                                                                     \
+  __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi,f16c,fma")))
 #define TARGET_INLINE static inline __attribute__((always_inline)) TARGET
 
 bool nibble_avx512_runs(void) {
@@ -26,7 +28,8 @@ TARGET_INLINE int32_t step_lines(int32_t kind) {
   return kind == NIBBLE_CODES4 ? 4 : kind == NIBBLE_CODES3 ? 3 : kind == NIBBLE_CODES2 ? 2 : 8;
 }
 
-// The table in each 128-bit lane; for int8, what to flip so that codes become unsigned (keys) or stay signed (values).
+// The table in each 128-bit lane; for int8, what to flip so that codes become unsigned (keys) or
+// stay signed (values).
 TARGET_INLINE __m512i load_table(int32_t kind, const int8_t *table, bool is_unsigned) {
   const __m512i flip = _mm512_set1_epi8(is_unsigned ? (char)0x80 : 0);
   if (kind == NIBBLE_INT8) return flip;
@@ -35,31 +38,39 @@ TARGET_INLINE __m512i load_table(int32_t kind, const int8_t *table, bool is_unsi
 
 TARGET_INLINE void expand_step(int32_t kind, const uint8_t *codes, __m512i table, ptrdiff_t ahead,
                                __m512i tiles[STEP]) {
-  for (int i = 0; i < step_lines(kind); i++) _mm_prefetch((const char *)codes + ahead + i * 64, _MM_HINT_T0);
+  for (int i = 0; i < step_lines(kind); i++)
+    _mm_prefetch((const char *)codes + ahead + i * 64, _MM_HINT_T0);
   if (kind == NIBBLE_INT8) {
-    for (int i = 0; i < 8; i++) tiles[i] = _mm512_xor_si512(_mm512_loadu_si512(codes + i * 64), table);
+    for (int i = 0; i < 8; i++)
+      tiles[i] = _mm512_xor_si512(_mm512_loadu_si512(codes + i * 64), table);
   } else if (kind == NIBBLE_CODES4) {
     const __m512i mask = _mm512_set1_epi8(15);
     for (int i = 0; i < 4; i++) {
       const __m512i x = _mm512_loadu_si512(codes + i * 64);
       tiles[2 * i] = _mm512_shuffle_epi8(table, _mm512_and_si512(x, mask));
-      tiles[2 * i + 1] = _mm512_shuffle_epi8(table, _mm512_and_si512(_mm512_srli_epi16(x, 4), mask));
+      tiles[2 * i + 1] =
+          _mm512_shuffle_epi8(table, _mm512_and_si512(_mm512_srli_epi16(x, 4), mask));
     }
   } else if (kind == NIBBLE_CODES2) {
     const __m512i mask = _mm512_set1_epi8(3);
     for (int i = 0; i < 2; i++) {
       const __m512i x = _mm512_loadu_si512(codes + i * 64);
       tiles[4 * i] = _mm512_shuffle_epi8(table, _mm512_and_si512(x, mask));
-      tiles[4 * i + 1] = _mm512_shuffle_epi8(table, _mm512_and_si512(_mm512_srli_epi16(x, 2), mask));
-      tiles[4 * i + 2] = _mm512_shuffle_epi8(table, _mm512_and_si512(_mm512_srli_epi16(x, 4), mask));
-      tiles[4 * i + 3] = _mm512_shuffle_epi8(table, _mm512_and_si512(_mm512_srli_epi16(x, 6), mask));
+      tiles[4 * i + 1] =
+          _mm512_shuffle_epi8(table, _mm512_and_si512(_mm512_srli_epi16(x, 2), mask));
+      tiles[4 * i + 2] =
+          _mm512_shuffle_epi8(table, _mm512_and_si512(_mm512_srli_epi16(x, 4), mask));
+      tiles[4 * i + 3] =
+          _mm512_shuffle_epi8(table, _mm512_and_si512(_mm512_srli_epi16(x, 6), mask));
     }
   } else {
     const __m512i low = _mm512_set1_epi8(3), high = _mm512_set1_epi8(4);
     const __m512i bits = _mm512_loadu_si512(codes + 128);
     for (int i = 0; i < 8; i++) {
-      const __m512i x = _mm512_srli_epi16(_mm512_loadu_si512(codes + i / 4 * 64), (unsigned)(i % 4 * 2));
-      const __m512i h = i < 2 ? _mm512_slli_epi16(bits, (unsigned)(2 - i)) : _mm512_srli_epi16(bits, (unsigned)(i - 2));
+      const __m512i x =
+          _mm512_srli_epi16(_mm512_loadu_si512(codes + i / 4 * 64), (unsigned)(i % 4 * 2));
+      const __m512i h = i < 2 ? _mm512_slli_epi16(bits, (unsigned)(2 - i))
+                              : _mm512_srli_epi16(bits, (unsigned)(i - 2));
       // (x & 3) | (h & 4)
       const __m512i code = _mm512_ternarylogic_epi32(_mm512_and_si512(x, low), h, high, 0xf8);
       tiles[i] = _mm512_shuffle_epi8(table, code);
@@ -75,11 +86,11 @@ TARGET_INLINE int32_t load_quad(const void *bytes) {
   return quad;
 }
 
-// `blocks` = tokens / 16 and `rows` (at most 4) are constants where this is inlined. Tile i of a step belongs to token block
-// i % blocks and to channels 4 * (i / blocks) onwards.
-TARGET_INLINE void dot_block(int32_t kind, int32_t blocks, int32_t rows, const uint8_t *codes, __m512i table,
-                             int32_t channels, const int8_t *queries, size_t stride, int32_t *out,
-                             ptrdiff_t ahead) {
+// `blocks` = tokens / 16 and `rows` (at most 4) are constants where this is inlined. Tile i of a
+// step belongs to token block i % blocks and to channels 4 * (i / blocks) onwards.
+TARGET_INLINE void dot_block(int32_t kind, int32_t blocks, int32_t rows, const uint8_t *codes,
+                             __m512i table, int32_t channels, const int8_t *queries, size_t stride,
+                             int32_t *out, ptrdiff_t ahead) {
   __m512i sum[4][4];
   for (int r = 0; r < rows; r++)
     for (int b = 0; b < blocks; b++) sum[r][b] = _mm512_setzero_si512();
@@ -100,9 +111,9 @@ TARGET_INLINE void dot_block(int32_t kind, int32_t blocks, int32_t rows, const u
       _mm512_storeu_si512(out + r * NIBBLE_MAX_BLOCK_TOKENS + b * 16, sum[r][b]);
 }
 
-TARGET_INLINE void dot_blocks(int32_t kind, int32_t blocks, const uint8_t *codes, __m512i table, int32_t channels,
-                              const int8_t *queries, size_t stride, int32_t rows, int32_t *out,
-                              ptrdiff_t ahead) {
+TARGET_INLINE void dot_blocks(int32_t kind, int32_t blocks, const uint8_t *codes, __m512i table,
+                              int32_t channels, const int8_t *queries, size_t stride, int32_t rows,
+                              int32_t *out, ptrdiff_t ahead) {
   int32_t r = 0;
   for (; r + 4 <= rows; r += 4)
     dot_block(kind, blocks, 4, codes, table, channels, queries + r * stride, stride,
@@ -121,17 +132,17 @@ TARGET_INLINE void dot_blocks(int32_t kind, int32_t blocks, const uint8_t *codes
 // ---- Values
 
 // `columns` (1 or 2) columns of 16 channels and `rows` rows of `block_tokens` (32 or 64) tokens.
-TARGET_INLINE void weigh_columns(int32_t kind, int32_t columns, int32_t rows, const uint8_t *codes, __m512i table,
-                                 int32_t block_tokens, int32_t padded_channels, const uint8_t *weights,
-                                 int32_t *out, ptrdiff_t ahead) {
+TARGET_INLINE void weigh_columns(int32_t kind, int32_t columns, int32_t rows, const uint8_t *codes,
+                                 __m512i table, int32_t block_tokens, int32_t padded_channels,
+                                 const uint8_t *weights, int32_t *out, ptrdiff_t ahead) {
   const size_t column_bytes = (size_t)(block_tokens / 4 / STEP) * (size_t)step_lines(kind) * 64;
   __m512i sum[4][2][2];
   for (int r = 0; r < rows; r++)
-    for (int c = 0; c < columns; c++)
-      sum[r][c][0] = sum[r][c][1] = _mm512_setzero_si512();
+    for (int c = 0; c < columns; c++) sum[r][c][0] = sum[r][c][1] = _mm512_setzero_si512();
   for (int32_t t = 0; t < block_tokens; t += 4 * STEP) {
     __m512i tiles[2][STEP];
-    for (int c = 0; c < columns; c++) expand_step(kind, codes + c * column_bytes, table, ahead, tiles[c]);
+    for (int c = 0; c < columns; c++)
+      expand_step(kind, codes + c * column_bytes, table, ahead, tiles[c]);
     codes += step_lines(kind) * 64;
     for (int r = 0; r < rows; r++)
       for (int i = 0; i < STEP; i++) {
@@ -147,72 +158,76 @@ TARGET_INLINE void weigh_columns(int32_t kind, int32_t columns, int32_t rows, co
   for (int r = 0; r < rows; r++)
     for (int c = 0; c < columns; c++)
       _mm512_storeu_si512(out + r * padded_channels + c * 16,
-                          columns == 1 ? _mm512_add_epi32(sum[r][c][0], sum[r][c][1]) : sum[r][c][0]);
+                          columns == 1 ? _mm512_add_epi32(sum[r][c][0], sum[r][c][1])
+                                       : sum[r][c][0]);
 }
 
 TARGET_INLINE void weigh_rows_of(int32_t kind, int32_t rows, const uint8_t *codes, __m512i table,
-                                 int32_t block_tokens, int32_t padded_channels, const uint8_t *weights,
-                                 int32_t *out, ptrdiff_t ahead) {
+                                 int32_t block_tokens, int32_t padded_channels,
+                                 const uint8_t *weights, int32_t *out, ptrdiff_t ahead) {
   const size_t column_bytes = (size_t)(block_tokens / 4 / STEP) * (size_t)step_lines(kind) * 64;
   int32_t d = 0;
   for (; d + 32 <= padded_channels; d += 32)
-    weigh_columns(kind, 2, rows, codes + d / 16 * column_bytes, table, block_tokens, padded_channels, weights,
-                  out + d, ahead);
+    weigh_columns(kind, 2, rows, codes + d / 16 * column_bytes, table, block_tokens,
+                  padded_channels, weights, out + d, ahead);
   if (d < padded_channels)
-    weigh_columns(kind, 1, rows, codes + d / 16 * column_bytes, table, block_tokens, padded_channels, weights,
-                  out + d, ahead);
+    weigh_columns(kind, 1, rows, codes + d / 16 * column_bytes, table, block_tokens,
+                  padded_channels, weights, out + d, ahead);
 }
 
-TARGET_INLINE void weigh_block(int32_t kind, const uint8_t *codes, __m512i table, int32_t block_tokens,
-                               int32_t padded_channels, const uint8_t *weights, int32_t rows, int32_t *out,
+TARGET_INLINE void weigh_block(int32_t kind, const uint8_t *codes, __m512i table,
+                               int32_t block_tokens, int32_t padded_channels,
+                               const uint8_t *weights, int32_t rows, int32_t *out,
                                ptrdiff_t ahead) {
   int32_t r = 0;
   for (; r + 4 <= rows; r += 4)
-    weigh_rows_of(kind, 4, codes, table, block_tokens, padded_channels, weights + r * NIBBLE_MAX_BLOCK_TOKENS,
-                  out + r * padded_channels, ahead);
+    weigh_rows_of(kind, 4, codes, table, block_tokens, padded_channels,
+                  weights + r * NIBBLE_MAX_BLOCK_TOKENS, out + r * padded_channels, ahead);
   for (; r + 2 <= rows; r += 2)
-    weigh_rows_of(kind, 2, codes, table, block_tokens, padded_channels, weights + r * NIBBLE_MAX_BLOCK_TOKENS,
-                  out + r * padded_channels, ahead);
+    weigh_rows_of(kind, 2, codes, table, block_tokens, padded_channels,
+                  weights + r * NIBBLE_MAX_BLOCK_TOKENS, out + r * padded_channels, ahead);
   if (r < rows)
-    weigh_rows_of(kind, 1, codes, table, block_tokens, padded_channels, weights + r * NIBBLE_MAX_BLOCK_TOKENS,
-                  out + r * padded_channels, ahead);
+    weigh_rows_of(kind, 1, codes, table, block_tokens, padded_channels,
+                  weights + r * NIBBLE_MAX_BLOCK_TOKENS, out + r * padded_channels, ahead);
 }
 
-#define INTEGER_KERNELS(name, kind)                                                                            \
-  TARGET static void dot_##name(const uint8_t *codes, const int8_t *table, int32_t block_tokens,               \
-                                int32_t channels, const int8_t *queries, size_t stride, int32_t rows,          \
-                                int32_t *out, ptrdiff_t ahead) {                                               \
-    const __m512i entries = load_table(kind, table, true);                                                     \
-    if (block_tokens == 64)                                                                                    \
-      dot_blocks(kind, 4, codes, entries, channels, queries, stride, rows, out, ahead);                        \
-    else if (block_tokens == 32 && channels % 16 == 0)                                                         \
-      dot_blocks(kind, 2, codes, entries, channels, queries, stride, rows, out, ahead);                        \
-    else if (block_tokens == 16 && channels % 32 == 0)                                                         \
-      dot_blocks(kind, 1, codes, entries, channels, queries, stride, rows, out, ahead);                        \
-    else                                                                                                       \
-      nibble_scalar_kernels.dot[kind](codes, table, block_tokens, channels, queries, stride, rows, out,        \
-                                      ahead);                                                                  \
-  }                                                                                                            \
-  TARGET static void weigh_##name(const uint8_t *codes, const int8_t *table, int32_t block_tokens,             \
-                                  int32_t padded_channels, const uint8_t *weights, int32_t rows, int32_t *out, \
-                                  ptrdiff_t ahead) {                                                           \
-    if (block_tokens % 32 == 0)                                                                                \
-      weigh_block(kind, codes, load_table(kind, table, false), block_tokens, padded_channels, weights, rows,   \
-                  out, ahead);                                                                                 \
-    else                                                                                                       \
-      nibble_scalar_kernels.weigh[kind](codes, table, block_tokens, padded_channels, weights, rows, out,       \
-                                        ahead);                                                                \
-  }                                                                                                            \
-  TARGET static void expand_##name(const uint8_t *codes, const int8_t *table, int32_t tiles, int8_t *out) {    \
-    const __m512i entries = load_table(kind, table, false);                                                    \
-    int32_t tile = 0;                                                                                          \
-    for (; tile + STEP <= tiles; tile += STEP) {                                                               \
-      __m512i step[STEP];                                                                                      \
-      expand_step(kind, codes, entries, 0, step);                                                              \
-      codes += step_lines(kind) * 64;                                                                          \
-      for (int i = 0; i < STEP; i++) _mm512_storeu_si512(out + (tile + i) * 64, step[i]);                      \
-    }                                                                                                          \
-    if (tile < tiles) nibble_scalar_kernels.expand[kind](codes, table, tiles - tile, out + tile * 64);         \
+#define INTEGER_KERNELS(name, kind)                                                                \
+  TARGET static void dot_##name(const uint8_t *codes, const int8_t *table, int32_t block_tokens,   \
+                                int32_t channels, const int8_t *queries, size_t stride,            \
+                                int32_t rows, int32_t *out, ptrdiff_t ahead) {                     \
+    const __m512i entries = load_table(kind, table, true);                                         \
+    if (block_tokens == 64)                                                                        \
+      dot_blocks(kind, 4, codes, entries, channels, queries, stride, rows, out, ahead);            \
+    else if (block_tokens == 32 && channels % 16 == 0)                                             \
+      dot_blocks(kind, 2, codes, entries, channels, queries, stride, rows, out, ahead);            \
+    else if (block_tokens == 16 && channels % 32 == 0)                                             \
+      dot_blocks(kind, 1, codes, entries, channels, queries, stride, rows, out, ahead);            \
+    else                                                                                           \
+      nibble_scalar_kernels.dot[kind](codes, table, block_tokens, channels, queries, stride, rows, \
+                                      out, ahead);                                                 \
+  }                                                                                                \
+  TARGET static void weigh_##name(const uint8_t *codes, const int8_t *table, int32_t block_tokens, \
+                                  int32_t padded_channels, const uint8_t *weights, int32_t rows,   \
+                                  int32_t *out, ptrdiff_t ahead) {                                 \
+    if (block_tokens % 32 == 0)                                                                    \
+      weigh_block(kind, codes, load_table(kind, table, false), block_tokens, padded_channels,      \
+                  weights, rows, out, ahead);                                                      \
+    else                                                                                           \
+      nibble_scalar_kernels.weigh[kind](codes, table, block_tokens, padded_channels, weights,      \
+                                        rows, out, ahead);                                         \
+  }                                                                                                \
+  TARGET static void expand_##name(const uint8_t *codes, const int8_t *table, int32_t tiles,       \
+                                   int8_t *out) {                                                  \
+    const __m512i entries = load_table(kind, table, false);                                        \
+    int32_t tile = 0;                                                                              \
+    for (; tile + STEP <= tiles; tile += STEP) {                                                   \
+      __m512i step[STEP];                                                                          \
+      expand_step(kind, codes, entries, 0, step);                                                  \
+      codes += step_lines(kind) * 64;                                                              \
+      for (int i = 0; i < STEP; i++) _mm512_storeu_si512(out + (tile + i) * 64, step[i]);          \
+    }                                                                                              \
+    if (tile < tiles)                                                                              \
+      nibble_scalar_kernels.expand[kind](codes, table, tiles - tile, out + tile * 64);             \
   }
 INTEGER_KERNELS(int8, NIBBLE_INT8)
 INTEGER_KERNELS(codes4, NIBBLE_CODES4)
@@ -229,8 +244,8 @@ TARGET_INLINE __m512 load_floats(int32_t kind, const uint8_t *bytes) {
 }
 
 TARGET_INLINE void dot_float_block(int32_t kind, int32_t blocks, int32_t rows, const uint8_t *codes,
-                                   int32_t channels, const float *queries, size_t stride, float *scores,
-                                   ptrdiff_t ahead) {
+                                   int32_t channels, const float *queries, size_t stride,
+                                   float *scores, ptrdiff_t ahead) {
   const int32_t width = kind == NIBBLE_FLOAT32 ? 64 : 32;
   __m512 sum[4][4];
   for (int r = 0; r < rows; r++)
@@ -247,12 +262,13 @@ TARGET_INLINE void dot_float_block(int32_t kind, int32_t blocks, int32_t rows, c
     }
   }
   for (int r = 0; r < rows; r++)
-    for (int b = 0; b < blocks; b++) _mm512_storeu_ps(scores + r * NIBBLE_MAX_BLOCK_TOKENS + b * 16, sum[r][b]);
+    for (int b = 0; b < blocks; b++)
+      _mm512_storeu_ps(scores + r * NIBBLE_MAX_BLOCK_TOKENS + b * 16, sum[r][b]);
 }
 
-TARGET_INLINE void dot_float_blocks(int32_t kind, int32_t blocks, const uint8_t *codes, int32_t channels,
-                                    const float *queries, size_t stride, int32_t rows, float *scores,
-                                    ptrdiff_t ahead) {
+TARGET_INLINE void dot_float_blocks(int32_t kind, int32_t blocks, const uint8_t *codes,
+                                    int32_t channels, const float *queries, size_t stride,
+                                    int32_t rows, float *scores, ptrdiff_t ahead) {
   int32_t r = 0;
   for (; r + 4 <= rows; r += 4)
     dot_float_block(kind, blocks, 4, codes, channels, queries + r * stride, stride,
@@ -263,14 +279,16 @@ TARGET_INLINE void dot_float_blocks(int32_t kind, int32_t blocks, const uint8_t 
 }
 
 // `columns` (at most 4) columns of 16 channels.
-TARGET_INLINE void weigh_float_columns(int32_t kind, int32_t columns, int32_t rows, const uint8_t *codes,
-                                       int32_t block_tokens, int32_t padded_channels, const float *weights,
+TARGET_INLINE void weigh_float_columns(int32_t kind, int32_t columns, int32_t rows,
+                                       const uint8_t *codes, int32_t block_tokens,
+                                       int32_t padded_channels, const float *weights,
                                        float *accumulators, ptrdiff_t ahead) {
   const int32_t width = kind == NIBBLE_FLOAT32 ? 64 : 32;
   const size_t row_bytes = (size_t)padded_channels / 16 * (size_t)width;
   __m512 sum[4][4];
   for (int r = 0; r < rows; r++)
-    for (int c = 0; c < columns; c++) sum[r][c] = _mm512_loadu_ps(accumulators + r * padded_channels + c * 16);
+    for (int c = 0; c < columns; c++)
+      sum[r][c] = _mm512_loadu_ps(accumulators + r * padded_channels + c * 16);
   for (int32_t t = 0; t < block_tokens; t++) {
     for (int32_t line = 0; line < columns * width; line += 64)
       _mm_prefetch((const char *)codes + ahead + line, _MM_HINT_T0);
@@ -283,44 +301,48 @@ TARGET_INLINE void weigh_float_columns(int32_t kind, int32_t columns, int32_t ro
     }
   }
   for (int r = 0; r < rows; r++)
-    for (int c = 0; c < columns; c++) _mm512_storeu_ps(accumulators + r * padded_channels + c * 16, sum[r][c]);
+    for (int c = 0; c < columns; c++)
+      _mm512_storeu_ps(accumulators + r * padded_channels + c * 16, sum[r][c]);
 }
 
-TARGET_INLINE void weigh_float_rows(int32_t kind, int32_t rows, const uint8_t *codes, int32_t block_tokens,
-                                    int32_t padded_channels, const float *weights, float *accumulators,
-                                    ptrdiff_t ahead) {
+TARGET_INLINE void weigh_float_rows(int32_t kind, int32_t rows, const uint8_t *codes,
+                                    int32_t block_tokens, int32_t padded_channels,
+                                    const float *weights, float *accumulators, ptrdiff_t ahead) {
   const int32_t width = kind == NIBBLE_FLOAT32 ? 64 : 32;
   int32_t d = 0;
   for (; d + 64 <= padded_channels; d += 64)
-    weigh_float_columns(kind, 4, rows, codes + d / 16 * width, block_tokens, padded_channels, weights,
-                        accumulators + d, ahead);
+    weigh_float_columns(kind, 4, rows, codes + d / 16 * width, block_tokens, padded_channels,
+                        weights, accumulators + d, ahead);
   for (; d < padded_channels; d += 16)
-    weigh_float_columns(kind, 1, rows, codes + d / 16 * width, block_tokens, padded_channels, weights,
-                        accumulators + d, ahead);
+    weigh_float_columns(kind, 1, rows, codes + d / 16 * width, block_tokens, padded_channels,
+                        weights, accumulators + d, ahead);
 }
 
-#define ROW_KERNELS(name, kind)                                                                                \
-  TARGET static void dot_##name(const void *codes, int32_t block_tokens, int32_t channels,                     \
-                                const float *queries, size_t stride, int32_t rows, float *scores,              \
-                                ptrdiff_t ahead) {                                                             \
-    if (block_tokens == 64)                                                                                    \
-      dot_float_blocks(kind, 4, codes, channels, queries, stride, rows, scores, ahead);                        \
-    else if (block_tokens == 48)                                                                               \
-      dot_float_blocks(kind, 3, codes, channels, queries, stride, rows, scores, ahead);                        \
-    else if (block_tokens == 32)                                                                               \
-      dot_float_blocks(kind, 2, codes, channels, queries, stride, rows, scores, ahead);                        \
-    else                                                                                                       \
-      dot_float_blocks(kind, 1, codes, channels, queries, stride, rows, scores, ahead);                        \
-  }                                                                                                            \
-  TARGET static void weigh_##name(const void *codes, int32_t block_tokens, int32_t padded_channels,            \
-                                  const float *weights, int32_t rows, float *accumulators, ptrdiff_t ahead) {  \
-    int32_t r = 0;                                                                                             \
-    for (; r + 4 <= rows; r += 4)                                                                              \
-      weigh_float_rows(kind, 4, codes, block_tokens, padded_channels, weights + r * NIBBLE_MAX_BLOCK_TOKENS,   \
-                       accumulators + r * padded_channels, ahead);                                             \
-    for (; r < rows; r++)                                                                                      \
-      weigh_float_rows(kind, 1, codes, block_tokens, padded_channels, weights + r * NIBBLE_MAX_BLOCK_TOKENS,   \
-                       accumulators + r * padded_channels, ahead);                                             \
+#define ROW_KERNELS(name, kind)                                                                    \
+  TARGET static void dot_##name(const void *codes, int32_t block_tokens, int32_t channels,         \
+                                const float *queries, size_t stride, int32_t rows, float *scores,  \
+                                ptrdiff_t ahead) {                                                 \
+    if (block_tokens == 64)                                                                        \
+      dot_float_blocks(kind, 4, codes, channels, queries, stride, rows, scores, ahead);            \
+    else if (block_tokens == 48)                                                                   \
+      dot_float_blocks(kind, 3, codes, channels, queries, stride, rows, scores, ahead);            \
+    else if (block_tokens == 32)                                                                   \
+      dot_float_blocks(kind, 2, codes, channels, queries, stride, rows, scores, ahead);            \
+    else                                                                                           \
+      dot_float_blocks(kind, 1, codes, channels, queries, stride, rows, scores, ahead);            \
+  }                                                                                                \
+  TARGET static void weigh_##name(const void *codes, int32_t block_tokens,                         \
+                                  int32_t padded_channels, const float *weights, int32_t rows,     \
+                                  float *accumulators, ptrdiff_t ahead) {                          \
+    int32_t r = 0;                                                                                 \
+    for (; r + 4 <= rows; r += 4)                                                                  \
+      weigh_float_rows(kind, 4, codes, block_tokens, padded_channels,                              \
+                       weights + r * NIBBLE_MAX_BLOCK_TOKENS, accumulators + r * padded_channels,  \
+                       ahead);                                                                     \
+    for (; r < rows; r++)                                                                          \
+      weigh_float_rows(kind, 1, codes, block_tokens, padded_channels,                              \
+                       weights + r * NIBBLE_MAX_BLOCK_TOKENS, accumulators + r * padded_channels,  \
+                       ahead);                                                                     \
   }
 ROW_KERNELS(float32, NIBBLE_FLOAT32)
 ROW_KERNELS(float16, NIBBLE_FLOAT16)
@@ -329,7 +351,8 @@ ROW_KERNELS(bfloat16, NIBBLE_BFLOAT16)
 // ---- Float parts: the common text, compiled for these registers
 
 TARGET static void finish_scores(const nibble_score_finish *a) { nibble_finish_scores(a); }
-TARGET static float softmax(float *scores, int32_t tokens, float bias, float scale, float *maximum, float *sum) {
+TARGET static float softmax(float *scores, int32_t tokens, float bias, float scale, float *maximum,
+                            float *sum) {
   return nibble_softmax(scores, tokens, bias, scale, maximum, sum);
 }
 TARGET static void start_weights(nibble_weight_start *a) { nibble_start_weights(a); }
@@ -337,17 +360,19 @@ TARGET static void finish_values(const nibble_value_finish *a) { nibble_finish_v
 TARGET static void combine(float *result, float a, const float *source, float b, size_t n) {
   nibble_combine_floats(result, a, source, b, n);
 }
-TARGET static float dot_floats(const float *a, const float *b, size_t n) { return nibble_dot_floats(a, b, n); }
-TARGET static void quantize_query(const float *query, int32_t channels, bool halves, int8_t *high, int8_t *low,
-                                  float *scale) {
+TARGET static float dot_floats(const float *a, const float *b, size_t n) {
+  return nibble_dot_floats(a, b, n);
+}
+TARGET static void quantize_query(const float *query, int32_t channels, bool halves, int8_t *high,
+                                  int8_t *low, float *scale) {
   nibble_quantize_floats(query, channels, halves, high, low, scale);
 }
 TARGET static void nearest_entries(const float *values, size_t count, float inverse_scale,
                                    const float *thresholds, int32_t levels, uint8_t *codes) {
   nibble_nearest_codes(values, count, inverse_scale, thresholds, levels, codes);
 }
-TARGET static void even_levels(const float *values, size_t count, float inverse_scale, float zero, float top,
-                               uint8_t *codes) {
+TARGET static void even_levels(const float *values, size_t count, float inverse_scale, float zero,
+                               float top, uint8_t *codes) {
   nibble_even_codes(values, count, inverse_scale, zero, top, codes);
 }
 

@@ -25,7 +25,8 @@ final class WorkerScratch: @unchecked Sendable {
   static func byteCount(headDim: Int) -> Int {
     let padded = (headDim + 15) & ~15
     return Int(nibble_attend_scratch_bytes())
-      + rows * (3 * padded * 4 + 3 * 4 + 8) + CombinedRows.floatCount(rows: rows, padded: padded) * 4
+      + rows * (3 * padded * 4 + 3 * 4 + 8) + CombinedRows.floatCount(rows: rows, padded: padded)
+      * 4
   }
 
   init(headDim: Int) {
