@@ -4,7 +4,7 @@
 
 #include "float_parts.h"
 
-enum { HISTOGRAM_BINS = 512 };
+enum { HISTOGRAM_BINS = 256 };
 
 typedef struct {
   float *scaled;    // [tokens][channels]
@@ -286,26 +286,32 @@ static void normalize(const nibble_kernels *kernels, const nibble_strip *strip, 
       }
 }
 
-// Fills the histogram with weights and the moments that make its centroids exact within a bin.
+// Squares of weights relative to the largest, so that nothing overflows.
+static void square_shares(float *weights, int32_t count) {
+  float top = 0;
+  for (int32_t i = 0; i < count; i++) top = weights[i] > top ? weights[i] : top;
+  for (int32_t i = 0; i < count; i++) {
+    const float share = top > 0 ? weights[i] / top : 0;
+    weights[i] = share * share;
+  }
+}
+
+// Fills the histogram with weights, and with the moments that make its centroids exact within a
+// bin.
 static void fill_histogram(const nibble_strip *strip, const encode_memory *m, float low,
-                           float bins_per_unit, const float *row_weight,
-                           const float *channel_weight) {
+                           float bins_per_unit, const float *row_share,
+                           const float *channel_share) {
   memset(m->weight, 0, HISTOGRAM_BINS * sizeof(double));
   memset(m->moment, 0, HISTOGRAM_BINS * sizeof(double));
-  float top_row = 0, top_channel = 0;
+  const float *scaled = m->scaled;
   for (int32_t t = 0; t < strip->tokens; t++)
-    top_row = row_weight[t] > top_row ? row_weight[t] : top_row;
-  for (int32_t d = 0; d < strip->channels; d++)
-    top_channel = channel_weight[d] > top_channel ? channel_weight[d] : top_channel;
-  for (int32_t t = 0; t < strip->tokens; t++)
-    for (int32_t d = 0; d < strip->channels; d++) {
-      const float x = (m->scaled[(size_t)(t * strip->channels + d)] - low) * bins_per_unit;
+    for (int32_t d = 0; d < strip->channels; d++, scaled++) {
+      const float x = (*scaled - low) * bins_per_unit;
       int32_t bin = (int32_t)x;
       bin = bin < 0 ? 0 : bin >= HISTOGRAM_BINS ? HISTOGRAM_BINS - 1 : bin;
-      const double share =
-          (double)(row_weight[t] / top_row) * (double)(channel_weight[d] / top_channel);
-      m->weight[bin] += share * share;
-      m->moment[bin] += share * share * (double)x;
+      const float share = row_share[t] * channel_share[d];
+      m->weight[bin] += (double)share;
+      m->moment[bin] += (double)(share * x);
     }
 }
 
@@ -315,6 +321,8 @@ static void encode_fitted(const nibble_kernels *kernels, const nibble_strip *str
   const size_t count = (size_t)strip->tokens * (size_t)strip->channels;
   normalize(kernels, strip, rows, side, m, row_weight, channel_weight);
   limits(m->scaled, (int32_t)count, 1, &low, &high);
+  square_shares(row_weight, strip->tokens);
+  square_shares(channel_weight, strip->channels);
   const float range = high - low;
   double centroid[NIBBLE_TABLE_ENTRIES];
   if (range > 0) {
@@ -366,101 +374,4 @@ void nibble_encode(const nibble_strip *strip, nibble_rule rule, int32_t levels, 
     encode_even_rows(kernels, strip, has_zero, levels, rows, side, &m);
   sign_int8(strip, m.codes);
   pack(strip, &m, codes);
-}
-
-void nibble_write_rows(const nibble_strip *strip, uint8_t *codes, int32_t first, int32_t count,
-                       const float *rows, size_t stride) {
-  for (int32_t i = 0; i < count; i++) {
-    const int32_t token = first + i, block = token / strip->block_tokens,
-                  t = token % strip->block_tokens;
-    uint8_t *base = codes + (size_t)block * (size_t)block_bytes(strip);
-    const float *row = rows + (size_t)i * stride;
-    for (int32_t d = 0; d < strip->channels; d++) {
-      const size_t index =
-          nibble_row_index(strip->is_values, t, d, strip->block_tokens, strip->channels);
-      if (strip->kind == NIBBLE_FLOAT32)
-        ((float *)(void *)base)[index] = row[d];
-      else if (strip->kind == NIBBLE_FLOAT16)
-        ((uint16_t *)(void *)base)[index] = nibble_to_float16(row[d]);
-      else
-        ((uint16_t *)(void *)base)[index] = nibble_to_bfloat16(row[d]);
-    }
-  }
-}
-
-static float exact_value(const nibble_strip *strip, const uint8_t *base, int32_t t, int32_t d) {
-  const size_t index =
-      nibble_row_index(strip->is_values, t, d, strip->block_tokens, strip->channels);
-  if (strip->kind == NIBBLE_FLOAT32) return ((const float *)(const void *)base)[index];
-  const uint16_t bits = ((const uint16_t *)(const void *)base)[index];
-  return strip->kind == NIBBLE_FLOAT16 ? nibble_from_float16(bits) : nibble_from_bfloat16(bits);
-}
-
-static float coded_value(const nibble_strip *strip, const uint8_t *base, const int8_t *table,
-                         int32_t t, int32_t d) {
-  const int32_t tokens = strip->block_tokens;
-  const uint8_t code = strip->is_values
-                           ? nibble_get_code(strip->kind, base, nibble_tile_of_value(t, d, tokens),
-                                             nibble_byte_of_value(t, d))
-                           : nibble_get_code(strip->kind, base, nibble_tile_of_key(t, d, tokens),
-                                             nibble_byte_of_key(t, d));
-  return strip->kind == NIBBLE_INT8 ? (float)(int8_t)code : (float)table[code];
-}
-
-void nibble_decode(const nibble_strip *strip, const uint8_t *codes, const uint8_t *side,
-                   int32_t first, int32_t count, float *rows) {
-  const int8_t *table =
-      strip->table >= 0 ? (const int8_t *)side + strip->table : strip->fixed_table;
-  float table_scale = strip->fixed_scale, table_zero = strip->fixed_zero;
-  if (strip->table >= 0) {
-    memcpy(&table_scale, side + strip->table + NIBBLE_TABLE_ENTRIES, sizeof(float));
-    memcpy(&table_zero, side + strip->table + NIBBLE_TABLE_ENTRIES + 4, sizeof(float));
-  }
-  for (int32_t token = first; token < first + count; token++) {
-    const int32_t block = token / strip->block_tokens, t = token % strip->block_tokens;
-    const uint8_t *base = codes + (size_t)block * (size_t)block_bytes(strip);
-    for (int32_t d = 0; d < strip->channels; d++, rows++) {
-      if (nibble_is_rows(strip->kind)) {
-        *rows = exact_value(strip, base, t, d);
-        continue;
-      }
-      const int32_t of_token = d / strip->group_channels * strip->tokens + token;
-      const int32_t of_channel = block * strip->channels + d;
-      float zero = table_zero, scale = table_scale;
-      if (strip->token_zero >= 0)
-        zero += nibble_from_float16(
-            ((const uint16_t *)(const void *)(side + strip->token_zero))[of_token]);
-      if (strip->channel_zero >= 0)
-        zero += nibble_from_float16(
-            ((const uint16_t *)(const void *)(side + strip->channel_zero))[of_channel]);
-      if (strip->token_scale >= 0)
-        scale *= nibble_from_bfloat16(
-            ((const uint16_t *)(const void *)(side + strip->token_scale))[of_token]);
-      if (strip->channel_scale >= 0)
-        scale *= nibble_from_bfloat16(
-            ((const uint16_t *)(const void *)(side + strip->channel_scale))[of_channel]);
-      *rows = (coded_value(strip, base, table, t, d) - zero) * scale;
-    }
-  }
-}
-
-ptrdiff_t nibble_first_outside(const float *values, size_t count, float limit) {
-  size_t i = 0;
-  for (; i + 64 <= count;
-       i += 64) {  // whole stretches first: one comparison a value, no exit inside
-    int bad = 0;
-    for (size_t j = 0; j < 64; j++) bad |= !(fabsf(values[i + j]) <= limit);
-    if (bad) break;
-  }
-  for (; i < count; i++)
-    if (!(fabsf(values[i]) <= limit)) return (ptrdiff_t)i;
-  return -1;
-}
-
-void nibble_widen_float16(const uint16_t *source, size_t count, float *result) {
-  for (size_t i = 0; i < count; i++) result[i] = nibble_from_float16(source[i]);
-}
-
-void nibble_widen_bfloat16(const uint16_t *source, size_t count, float *result) {
-  for (size_t i = 0; i < count; i++) result[i] = nibble_from_bfloat16(source[i]);
 }

@@ -368,9 +368,20 @@ NIBBLE_INLINE void nibble_quantize_floats(const float *query, int32_t channels, 
   }
 }
 
+// The number of thresholds that a value exceeds: of two entries at the same distance, the lower
+// one.
 NIBBLE_INLINE void nibble_nearest_codes(const float *values, size_t count, float inverse_scale,
                                         const float *thresholds, int32_t levels, uint8_t *codes) {
-  for (size_t i = 0; i < count; i++) {
+  size_t i = 0;
+  for (; i + NIBBLE_LANES <= count; i += NIBBLE_LANES) {
+    nibble_floats x;
+    nibble_load_floats(values + i, &x);
+    x *= inverse_scale;
+    nibble_ints code = {0};
+    for (int32_t k = 0; k + 1 < levels; k++) code -= x > (nibble_floats){0} + thresholds[k];
+    nibble_store_bytes(&code, codes + i);
+  }
+  for (; i < count; i++) {
     const float x = values[i] * inverse_scale;
     int32_t code = 0;
     for (int32_t k = 0; k + 1 < levels; k++) code += x > thresholds[k];

@@ -150,6 +150,13 @@ static void even_levels(const float *values, size_t count, float inverse_scale, 
   nibble_even_codes(values, count, inverse_scale, zero, top, codes);
 }
 
+static void narrow_float16(const float *values, size_t count, uint16_t *result) {
+  for (size_t i = 0; i < count; i++) result[i] = nibble_to_float16(values[i]);
+}
+static void widen_float16(const uint16_t *values, size_t count, float *result) {
+  for (size_t i = 0; i < count; i++) result[i] = nibble_from_float16(values[i]);
+}
+
 const nibble_kernels nibble_scalar_kernels = {
     .name = "scalar",
     .dot = {[NIBBLE_INT8] = dot_int8,
@@ -173,6 +180,8 @@ const nibble_kernels nibble_scalar_kernels = {
     .combine = combine,
     .dot_floats = dot_floats,
     .quantize_query = quantize_query,
+    .narrow_float16 = narrow_float16,
+    .widen_float16 = widen_float16,
     .hadamard = hadamard,
     .nearest_entries = nearest_entries,
     .even_levels = even_levels,

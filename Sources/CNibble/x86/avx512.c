@@ -406,6 +406,23 @@ TARGET static void hadamard(float *values, int32_t count, float factor) {
     _mm512_storeu_ps(values + i, _mm512_mul_ps(_mm512_loadu_ps(values + i), scale));
 }
 
+TARGET static void narrow_float16(const float *values, size_t count, uint16_t *result) {
+  size_t i = 0;
+  for (; i + 16 <= count; i += 16)
+    _mm256_storeu_si256((__m256i *)(void *)(result + i),
+                        _mm512_cvtps_ph(_mm512_loadu_ps(values + i),
+                                        _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+  for (; i < count; i++) result[i] = nibble_to_float16(values[i]);
+}
+
+TARGET static void widen_float16(const uint16_t *values, size_t count, float *result) {
+  size_t i = 0;
+  for (; i + 16 <= count; i += 16)
+    _mm512_storeu_ps(result + i, _mm512_cvtph_ps(_mm256_loadu_si256(
+                                     (const __m256i *)(const void *)(values + i))));
+  for (; i < count; i++) result[i] = nibble_from_float16(values[i]);
+}
+
 const nibble_kernels nibble_avx512_kernels = {
     .name = "avx512",
     .dot = {[NIBBLE_INT8] = dot_int8,
@@ -429,6 +446,8 @@ const nibble_kernels nibble_avx512_kernels = {
     .combine = combine,
     .dot_floats = dot_floats,
     .quantize_query = quantize_query,
+    .narrow_float16 = narrow_float16,
+    .widen_float16 = widen_float16,
     .hadamard = hadamard,
     .nearest_entries = nearest_entries,
     .even_levels = even_levels,

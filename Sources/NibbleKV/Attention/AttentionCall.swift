@@ -84,34 +84,38 @@ struct AttentionCall {
     combined.reset(rows: item.rowCount)
     gather(item, into: memory)
     let geometry = kernels.geometry
-    if item.isFirst, let page = state.sinkPage {
+    if item.hasSinks, let page = state.sinkPage {
       let tokens = geometry.sinkTokens(of: state.tokenCount)
       let span = Span(kind: .sink, position: 0, pages: 1, lastTokens: tokens)
       withAddress(page.base) { run(span, $0, item, memory, into: combined) }
     }
-    if !item.pages.isEmpty {
-      let span = Span(
-        kind: .sealed,
-        position: geometry.sinks + item.pages.lowerBound * geometry.pageTokens,
-        pages: item.pages.count,
-        lastTokens: geometry.pageTokens
-      )
+    if !item.sealed.isEmpty {
       if kernels.decodes(head: item.head) {
         try runDecoded(item, memory, into: combined)
       } else {
-        withAddresses(from: item.pages.lowerBound) { run(span, $0, item, memory, into: combined) }
+        run(pages: item.sealed, of: .sealed, item, memory, into: combined)
       }
     }
-    if item.isLast, state.pages.count > state.sealedCount {
-      let paged = geometry.pagedTokens(of: state.tokenCount)
-      let span = Span(
-        kind: .exact,
-        position: geometry.sinks + state.sealedCount * geometry.pageTokens,
-        pages: state.pages.count - state.sealedCount,
-        lastTokens: paged - (state.pages.count - 1) * geometry.pageTokens
-      )
-      withAddresses(from: state.sealedCount) { run(span, $0, item, memory, into: combined) }
-    }
+    if !item.exact.isEmpty { run(pages: item.exact, of: .exact, item, memory, into: combined) }
+  }
+
+  private func run(
+    pages: Range<Int>,
+    of kind: LayerKernels.PageKind,
+    _ item: Cut.Item,
+    _ memory: WorkerScratch,
+    into combined: CombinedRows
+  ) {
+    let geometry = kernels.geometry
+    let before = (pages.upperBound - 1) * geometry.pageTokens
+    let paged = geometry.pagedTokens(of: state.tokenCount)
+    let span = Span(
+      kind: kind,
+      position: geometry.sinks + pages.lowerBound * geometry.pageTokens,
+      pages: pages.count,
+      lastTokens: min(geometry.pageTokens, paged - before)
+    )
+    withAddresses(from: pages.lowerBound) { run(span, $0, item, memory, into: combined) }
   }
 
   /// The item's query rows, (tokens, members, headDim), in the model's space and rotated.
@@ -124,7 +128,7 @@ struct AttentionCall {
       let position = Int64(state.tokenCount - queryTokens + token)
       (memory.positions + index * members).update(repeating: position, count: members)
     }
-    if kernels.plan.keys[item.head].description.isRotated, !item.pages.isEmpty {
+    if kernels.plan.keys[item.head].description.isRotated, !item.sealed.isEmpty {
       memory.rotatedQueries.update(from: memory.queries, count: rows * dim)
       nibble_rotate(memory.rotatedQueries, rows, Int32(dim))
     }
@@ -226,7 +230,7 @@ struct AttentionCall {
     let bytes = page.assumingMemoryBound(to: UInt8.self)
     let rows = UnsafeMutablePointer<Float>.allocate(capacity: keys.valueCount)
     defer { rows.deallocate() }
-    for index in item.pages {
+    for index in item.sealed {
       let base = state.pages[index].base
       do throws(CodecError) {
         try keys.decodeCoded(

@@ -13,12 +13,12 @@ extension AttentionCall {
 
       var rowCount: Int { tokens.count * members.count }
 
-      /// Sealed pages.
-      let pages: Range<Int>
+      /// Pages after the sinks that are sealed.
+      let sealed: Range<Int>
+      /// Pages that are still exact.
+      let exact: Range<Int>
       /// Whether the sinks belong to this item.
-      let isFirst: Bool
-      /// Whether the exact pages belong to this item.
-      let isLast: Bool
+      let hasSinks: Bool
     }
 
     let heads: Int
@@ -31,6 +31,7 @@ extension AttentionCall {
     let segments: Int
     let rowsOfBlock: Int
     private let sealedPages: Int
+    private let pageCount: Int
 
     /// Items below which pages are split into segments, so that several threads have work.
     private static let fewItems = 32
@@ -47,7 +48,8 @@ extension AttentionCall {
       blocks = (queryTokens + tokensOfBlock - 1) / tokensOfBlock
       rowsOfBlock = tokensOfBlock * membersOfPart
       sealedPages = call.state.sealedCount
-      let wanted = min(Self.mostSegments, sealedPages / Self.leastSegmentPages)
+      pageCount = call.state.pages.count
+      let wanted = min(Self.mostSegments, pageCount / Self.leastSegmentPages)
       segments = heads * parts * blocks < Self.fewItems ? max(1, wanted) : 1
     }
 
@@ -59,13 +61,15 @@ extension AttentionCall {
       let block = index / segments % blocks
       let part = index / segments / blocks % parts
       let first = block * tokensOfBlock
+      let low = pageCount * segment / segments
+      let high = pageCount * (segment + 1) / segments
       return Item(
         head: index / segments / blocks / parts,
         tokens: first..<min(queryTokens, first + tokensOfBlock),
         members: (part * membersOfPart)..<min(group, (part + 1) * membersOfPart),
-        pages: (sealedPages * segment / segments)..<(sealedPages * (segment + 1) / segments),
-        isFirst: segment == 0,
-        isLast: segment == segments - 1
+        sealed: min(low, sealedPages)..<min(high, sealedPages),
+        exact: max(low, sealedPages)..<max(high, sealedPages),
+        hasSinks: segment == 0
       )
     }
   }
