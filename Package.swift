@@ -39,7 +39,7 @@ let package = Package(
   ],
   targets: [
     // MARK: - The library
-    .target(name: "CNibble", cSettings: cSettings),
+    .target(name: "CNibble", exclude: ["README.md"], cSettings: cSettings),
     .target(name: "NibbleCodec", dependencies: ["CNibble"], swiftSettings: swiftSettings),
     .target(
       name: "NibblePolicy",

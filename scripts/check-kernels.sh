@@ -17,7 +17,7 @@ done < <(find Sources/CNibble Tests/CNibble -name '*.c' -print0 | sort -z)
 linker=()
 [ "$(uname -s)" = Linux ] && linker=(-fuse-ld=lld)
 "${CLANG:-clang}" ${linker[@]+"${linker[@]}"} -std=c11 -O1 -g -Wall -Wextra -Werror -fno-omit-frame-pointer \
-  -fsanitize=address,undefined -fno-sanitize-recover=all \
+  -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all \
   -I Sources/CNibble/include -I Sources/CNibble "${sources[@]}" -lm -o "$program"
 for isa in scalar ""; do
   say "kernels under sanitizers, NIBBLE_ISA=${isa:-(best)}"

@@ -27,7 +27,6 @@ typedef struct {
   int32_t raw_scores[2 * CHUNK_ROWS][NIBBLE_MAX_BLOCK_TOKENS];
   float scores[CHUNK_ROWS][NIBBLE_MAX_BLOCK_TOKENS];
   uint8_t weights[2 * CHUNK_ROWS][NIBBLE_MAX_BLOCK_TOKENS];
-  float weight_scale[CHUNK_ROWS], weight_sum[CHUNK_ROWS], weight_zero_sum[CHUNK_ROWS];
   int32_t raw_values[2 * CHUNK_ROWS * NIBBLE_MAX_CHANNELS];
 } scratch_memory;
 
@@ -162,9 +161,10 @@ static void score_chunk(const nibble_kernels *kernels, const nibble_rows *rows, 
                              s->query[stacked(first, 0, count, false)] + g * group,
                              NIBBLE_MAX_CHANNELS, halves ? 2 * count : count, s->raw_scores[0],
                              keys->ahead);
+    nibble_score_finish finish[CHUNK_ROWS];
     for (int32_t i = 0; i < count; i++) {
       const float scale = s->query_scale[first + i] * keys->table_scale;
-      const nibble_score_finish finish = {
+      finish[i] = (nibble_score_finish){
           .raw = s->raw_scores[i],
           .raw_low = halves ? s->raw_scores[count + i] : NULL,
           .tokens = tokens,
@@ -178,50 +178,46 @@ static void score_chunk(const nibble_kernels *kernels, const nibble_rows *rows, 
           .scores = s->scores[i],
           .accumulate = g > 0,
       };
-      kernels->finish_scores(&finish);
     }
+    kernels->finish_scores(finish, count);
   }
 }
 
-// Hides what a row may not see; false if it sees nothing of the block.
-static bool mask_row(const nibble_rows *rows, int32_t row, int64_t first_position, int32_t present,
+// Hides what a row may not see.
+static void mask_row(const nibble_rows *rows, int32_t row, int64_t first_position, int32_t present,
                      int32_t tokens, float *scores) {
   const int64_t position = rows->positions[row];
   int64_t low = rows->window > 0 ? position - rows->window + 1 - first_position : 0;
   int64_t high = position + 1 - first_position;
-  low = low < 0 ? 0 : low;
-  high = high > present ? present : high;
-  if (low >= high) return false;
+  low = low < 0 ? 0 : low > tokens ? tokens : low;
+  high = high > present ? present : high < low ? low : high;
   for (int32_t t = 0; t < (int32_t)low; t++) scores[t] = -INFINITY;
   for (int32_t t = (int32_t)high; t < tokens; t++) scores[t] = -INFINITY;
-  return true;
 }
 
 static void soften_chunk(const nibble_kernels *kernels, const nibble_rows *rows, int32_t first,
                          const nibble_partial *partial, int64_t first_position, int32_t present,
                          int32_t tokens, int32_t padded, scratch_memory *s) {
-  for (int32_t i = 0; i < chunk_of(rows, first); i++) {
-    const int32_t row = first + i;
-    float *scores = s->scores[i];
-    if (!mask_row(rows, row, first_position, present, tokens, scores)) {
-      memset(scores, 0, (size_t)tokens * sizeof *scores);
-      continue;
-    }
-    float bias = rows->bias ? rows->bias[row] : 0, scale = rows->scale;
-    if (rows->soft_cap > 0) {
-      for (int32_t t = 0; t < tokens; t++)
-        scores[t] = scores[t] == -INFINITY
-                        ? scores[t]
-                        : rows->soft_cap * tanhf((scores[t] + bias) * scale / rows->soft_cap);
-      bias = 0;
-      scale = 1;
-    }
-    const float factor =
-        kernels->softmax(scores, tokens, bias, scale, &partial->maximum[row], &partial->sum[row]);
-    if (factor != 1) {
-      float *accumulator = partial->accumulator + (size_t)row * (size_t)padded;
-      kernels->combine(accumulator, factor, accumulator, 0, (size_t)padded);
-    }
+  const int32_t count = chunk_of(rows, first);
+  const float *bias = rows->bias ? rows->bias + first : NULL;
+  float scale = rows->scale, factor[CHUNK_ROWS];
+  if (rows->soft_cap > 0) {
+    for (int32_t i = 0; i < count; i++)
+      for (int32_t t = 0; t < tokens; t++) {
+        const float score = (s->scores[i][t] + (bias ? bias[i] : 0)) * scale;
+        s->scores[i][t] = rows->soft_cap * tanhf(score / rows->soft_cap);
+      }
+    bias = NULL;
+    scale = 1;
+  }
+  for (int32_t i = 0; i < count; i++)
+    mask_row(rows, first + i, first_position, present, tokens, s->scores[i]);
+  kernels->softmax(s->scores[0], tokens, count, bias, scale, partial->maximum + first,
+                   partial->sum + first, factor);
+  for (int32_t i = 0; i < count; i++) {
+    if (factor[i] == 1) continue;
+    float *accumulator = partial->accumulator + (size_t)(first + i) * (size_t)padded;
+    kernels->combine(accumulator, factor[i], accumulator, 0, (size_t)padded);
   }
 }
 
@@ -243,8 +239,9 @@ static void weigh_chunk(const nibble_kernels *kernels, const nibble_rows *rows, 
   const bool halves = wants_halves(strip);
   const int32_t group = strip->group_channels;
   for (int32_t g = 0; g * group < channels; g++) {
-    for (int32_t i = 0; i < count; i++) {
-      nibble_weight_start start = {
+    nibble_weight_start start[CHUNK_ROWS];
+    for (int32_t i = 0; i < count; i++)
+      start[i] = (nibble_weight_start){
           .weights = s->scores[i],
           .tokens = tokens,
           .token_scale = values->token_scale ? values->token_scale + g * strip->tokens : NULL,
@@ -254,29 +251,25 @@ static void weigh_chunk(const nibble_kernels *kernels, const nibble_rows *rows, 
           .low = halves ? s->weights[count + i] : NULL,
           .wants_sum = values->table_zero != 0 || values->channel_zero != NULL,
       };
-      kernels->start_weights(&start);
-      s->weight_scale[i] = start.scale;
-      s->weight_sum[i] = start.sum;
-      s->weight_zero_sum[i] = start.zero_sum;
-    }
+    kernels->start_weights(start, count);
     const int32_t width = nibble_padded_channels(group);
     kernels->weigh[values->kind](group_codes(values, g * group), values->table, tokens, width,
                                  s->weights[0], halves ? 2 * count : count, s->raw_values,
                                  values->ahead);
-    for (int32_t i = 0; i < count; i++) {
-      const nibble_value_finish finish = {
+    nibble_value_finish finish[CHUNK_ROWS];
+    for (int32_t i = 0; i < count; i++)
+      finish[i] = (nibble_value_finish){
           .raw = s->raw_values + (size_t)i * (size_t)width,
           .raw_low = halves ? s->raw_values + (size_t)(count + i) * (size_t)width : NULL,
           .channels = group,
-          .scale = s->weight_scale[i] * values->table_scale,
-          .sum = s->weight_sum[i],
-          .zero_sum = s->weight_zero_sum[i],
+          .scale = start[i].scale * values->table_scale,
+          .sum = start[i].sum,
+          .zero_sum = start[i].zero_sum,
           .channel_scale = values->channel_scale ? values->channel_scale + g * group : NULL,
           .channel_zero = values->channel_zero ? values->channel_zero + g * group : NULL,
           .accumulator = accumulators + (size_t)i * (size_t)padded + g * group,
       };
-      kernels->finish_values(&finish);
-    }
+    kernels->finish_values(finish, count);
   }
 }
 

@@ -325,11 +325,12 @@ static void encode_fitted(const nibble_kernels *kernels, const nibble_strip *str
   square_shares(channel_weight, strip->channels);
   const float range = high - low;
   double centroid[NIBBLE_TABLE_ENTRIES];
-  if (range > 0) {
+  // Below this range bins per unit would overflow: such values are one value for every purpose.
+  if (range > 1e-35f) {
     fill_histogram(strip, m, low, HISTOGRAM_BINS / range, row_weight, channel_weight);
     nibble_kmeans_histogram(m->weight, m->moment, HISTOGRAM_BINS, levels, centroid);
   } else {
-    for (int32_t k = 0; k < levels; k++) centroid[k] = 0;
+    for (int32_t k = 0; k < levels; k++) centroid[k] = HISTOGRAM_BINS / 2;
   }
   // The table: centroids as signed bytes about the middle of the outermost two.
   const double unit = (double)range / HISTOGRAM_BINS;

@@ -206,38 +206,44 @@ NIBBLE_INLINE void nibble_finish_scores(const nibble_score_finish *a) {
     nibble_finish_scores_of(a, false, false);
 }
 
-// Turns scores into weights exp(scale * (score + bias) - maximum), raising the row's running
-// maximum and sum. Returns the factor by which what was accumulated before must shrink. Tokens: a
-// multiple of 16; invisible ones are -infinity.
-NIBBLE_INLINE float nibble_softmax(float *scores, int32_t tokens, float bias, float scale,
-                                   float *maximum, float *sum) {
-  nibble_floats top_lanes = (nibble_floats){0} - INFINITY;
-  for (int32_t t = 0; t < tokens; t += NIBBLE_LANES) {
-    nibble_floats s;
-    nibble_load_floats(scores + t, &s);
-    s = (s + bias) * scale;
-    memcpy(scores + t, &s, sizeof s);
-    top_lanes = __builtin_elementwise_max(top_lanes, s);
+// Turns `rows` rows of scores into weights exp(scale * (score + bias) - maximum), raising the rows'
+// running maxima and sums. `factor`: by which what a row accumulated before must shrink. Rows are
+// NIBBLE_MAX_BLOCK_TOKENS apart; tokens are a multiple of 16, and invisible ones are -infinity.
+// Phase by phase, so that the rows' chains of operations overlap.
+NIBBLE_INLINE void nibble_softmax_rows(float *scores, int32_t tokens, int32_t rows,
+                                       const float *bias, float scale, float *maximum, float *sum,
+                                       float *factor) {
+  for (int32_t row = 0; row < rows; row++) {
+    nibble_floats top_lanes = (nibble_floats){0} - INFINITY;
+    const float shift = bias ? bias[row] : 0;
+    for (int32_t t = 0; t < tokens; t += NIBBLE_LANES) {
+      nibble_floats s;
+      float *at = scores + row * NIBBLE_MAX_BLOCK_TOKENS + t;
+      nibble_load_floats(at, &s);
+      s = (s + shift) * scale;
+      memcpy(at, &s, sizeof s);
+      top_lanes = __builtin_elementwise_max(top_lanes, s);
+    }
+    const float old = maximum[row], block = nibble_lanes_max(&top_lanes);
+    const float top = block > old ? block : old;
+    factor[row] = top > old ? nibble_exp(old - top) : 1;
+    maximum[row] = top;
   }
-  const float old = *maximum, block = nibble_lanes_max(&top_lanes);
-  const float top = block > old ? block : old;
-  if (top == -INFINITY) {
-    memset(scores, 0, (size_t)tokens * sizeof *scores);
-    return 1;
+  for (int32_t row = 0; row < rows; row++) {
+    // Nothing visible so far: any finite maximum turns -infinity into weights of zero.
+    const float top = maximum[row] == -INFINITY ? 0 : maximum[row];
+    nibble_floats sum_lanes = {0};
+    for (int32_t t = 0; t < tokens; t += NIBBLE_LANES) {
+      nibble_floats s;
+      float *at = scores + row * NIBBLE_MAX_BLOCK_TOKENS + t;
+      nibble_load_floats(at, &s);
+      s -= top;
+      nibble_exp_lanes(&s);
+      memcpy(at, &s, sizeof s);
+      sum_lanes += s;
+    }
+    sum[row] = sum[row] * factor[row] + nibble_lanes_sum(&sum_lanes);
   }
-  nibble_floats sum_lanes = {0};
-  for (int32_t t = 0; t < tokens; t += NIBBLE_LANES) {
-    nibble_floats s;
-    nibble_load_floats(scores + t, &s);
-    s -= top;
-    nibble_exp_lanes(&s);
-    memcpy(scores + t, &s, sizeof s);
-    sum_lanes += s;
-  }
-  const float factor = top > old ? nibble_exp(old - top) : 1;
-  *maximum = top;
-  *sum = *sum * factor + nibble_lanes_sum(&sum_lanes);
-  return factor;
 }
 
 NIBBLE_INLINE void nibble_start_weights_of(nibble_weight_start *a, bool has_low, bool has_zero,

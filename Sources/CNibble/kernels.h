@@ -44,11 +44,11 @@ typedef struct nibble_kernels {
   nibble_weigh_rows_function *weigh_rows[NIBBLE_BFLOAT16 + 1];
 
   // The float part of attention; see float_parts.h.
-  void (*finish_scores)(const struct nibble_score_finish *);
-  float (*softmax)(float *scores, int32_t tokens, float bias, float scale, float *maximum,
-                   float *sum);
-  void (*start_weights)(struct nibble_weight_start *);
-  void (*finish_values)(const struct nibble_value_finish *);
+  void (*finish_scores)(const struct nibble_score_finish *rows, int32_t count);
+  void (*softmax)(float *scores, int32_t tokens, int32_t rows, const float *bias, float scale,
+                  float *maximum, float *sum, float *factor);
+  void (*start_weights)(struct nibble_weight_start *rows, int32_t count);
+  void (*finish_values)(const struct nibble_value_finish *rows, int32_t count);
   void (*combine)(float *result, float a, const float *source, float b, size_t n);
   float (*dot_floats)(const float *a, const float *b, size_t n);
   void (*quantize_query)(const float *query, int32_t channels, bool halves, int8_t *high,

@@ -141,15 +141,16 @@ extension CodecDescription: CustomStringConvertible {
 
 /// The word in `words` that takes the fewest edits to reach from `word`, if it is close enough to be a slip.
 ///
-/// Complexity: O(`words.count` · `word.count`²).
+/// Only the first 64 characters of `word` are looked at. Complexity: O(`words.count` · `word.count`²).
 package func nearest(_ word: String, among words: [String]) -> String? {
+  let word = String(word.prefix(64))
   let scored = words.map { ($0, editDistance(word, $0)) }
   guard let best = scored.min(by: { $0.1 < $1.1 }) else { return nil }
   return best.1 <= max(2, word.count / 2) ? best.0 : nil
 }
 
 private func editDistance(_ a: String, _ b: String) -> Int {
-  let a = Array(a.prefix(64))
+  let a = Array(a)
   let b = Array(b)
   var row = Array(0...b.count)
   for (i, x) in a.enumerated() {

@@ -93,6 +93,18 @@ public struct CodecDescription: Hashable, Sendable {
     return copy
   }
 
+  /// The largest magnitude that rows may have.
+  ///
+  /// Rotation and scales of coded rows need room up to a float's own limit.
+  public var magnitudeLimit: Float {
+    switch code {
+    case .float32: .greatestFiniteMagnitude
+    case .float16: 65504
+    case .bfloat16: 0x1.fep127
+    case .int8, .linear, .clustered, .rotated, .custom: 1e35
+    }
+  }
+
   /// Whether rows are stored as they are (in one of the three floating-point formats).
   public var isExactRows: Bool {
     switch code {

@@ -20,6 +20,8 @@ public struct StripCodec: Sendable {
   let rule: nibble_rule
   let levels: Int
   package let custom: (any CustomCodec)?
+  /// What the host's codec said when it was bound; asked once, so that it cannot change its mind.
+  private let customByteCount: Int
 
   /// Bytes of one strip, by purpose.
   public struct Bytes: Hashable, Sendable {
@@ -65,9 +67,10 @@ public struct StripCodec: Sendable {
       headDim: headDim,
       pageTokens: pageTokens
     )
+    var count = 0
     if case .custom(let name) = description.code {
       guard let custom else { throw .unknownCodec(name: name, nearest: nil) }
-      let count = custom.byteCount(tokens: pageTokens, headDim: headDim)
+      count = custom.byteCount(tokens: pageTokens, headDim: headDim)
       guard count > 0, count <= pageTokens * headDim * 16 else {
         throw .custom(name: name, message: "a strip of \(count) bytes is not possible")
       }
@@ -75,6 +78,7 @@ public struct StripCodec: Sendable {
     } else {
       try builder.build()
     }
+    customByteCount = count
     layout = builder.layout
     rule = builder.rule
     levels = builder.levels
@@ -100,18 +104,18 @@ public struct StripCodec: Sendable {
   ///   - mean: A vector of `headDim` values that is subtracted from every row first, or `nil`.
   /// - Returns: ``bytes`` bytes: codes, then side information.
   /// - Throws: ``CodecError/wrongLength(what:count:expected:)``, ``CodecError/valueOutOfRange(token:channel:value:limit:)``
-  ///   for values that are not finite, or ``CodecError/custom(name:message:)``.
+  ///   for values that are not finite or beyond ``CodecDescription/magnitudeLimit``, or ``CodecError/custom(name:message:)``.
   public func encode(_ rows: Span<Float>, mean: [Float]? = nil) throws(CodecError) -> [UInt8] {
     try check(count: rows.count, expected: valueCount, what: "rows")
     if let mean { try check(count: mean.count, expected: headDim, what: "mean") }
     var copy = [Float](repeating: 0, count: valueCount)
     for index in rows.indices {
-      guard rows[index].isFinite else {
+      guard rows[index].magnitude <= description.magnitudeLimit else {
         throw .valueOutOfRange(
           token: index / headDim,
           channel: index % headDim,
           value: rows[index],
-          limit: .greatestFiniteMagnitude
+          limit: description.magnitudeLimit
         )
       }
       copy[index] = rows[index]
@@ -224,10 +228,7 @@ extension StripCodec {
     codes: UnsafePointer<UInt8>,
     into rows: UnsafeMutablePointer<Float>
   ) throws(CodecError) {
-    let bytes = UnsafeBufferPointer(
-      start: codes,
-      count: custom.byteCount(tokens: pageTokens, headDim: headDim)
-    )
+    let bytes = UnsafeBufferPointer(start: codes, count: customByteCount)
     var target = UnsafeMutableBufferPointer(start: rows, count: valueCount).mutableSpan
     do {
       try custom.decode(
@@ -246,8 +247,7 @@ extension StripCodec {
     rows: UnsafeMutablePointer<Float>,
     codes: UnsafeMutablePointer<UInt8>
   ) throws(CodecError) {
-    let count = custom.byteCount(tokens: pageTokens, headDim: headDim)
-    var target = UnsafeMutableBufferPointer(start: codes, count: count).mutableSpan
+    var target = UnsafeMutableBufferPointer(start: codes, count: customByteCount).mutableSpan
     let source = UnsafeBufferPointer(start: UnsafePointer(rows), count: valueCount)
     do {
       try custom.encode(rows: source.span, tokens: pageTokens, headDim: headDim, into: &target)

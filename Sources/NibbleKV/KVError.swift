@@ -1,7 +1,9 @@
 public import NibbleCodec
 public import NibblePolicy
 
-/// Why the cache refused. Whatever is thrown, the cache and its sequences hold what they held before.
+/// Why the cache refused.
+///
+/// Whatever is thrown, the sequences hold the tokens that they held before.
 public enum KVError: Error, Sendable {
   /// The layer does not exist.
   case layerOutOfRange(layer: Int, layers: Int)
@@ -9,7 +11,7 @@ public enum KVError: Error, Sendable {
   case wrongLength(what: String, count: Int, expected: String)
   /// Keys and values have different lengths.
   case unequalLengths(keys: Int, values: Int)
-  /// A row holds a value that is not finite, or that exact rows of this precision cannot hold.
+  /// A row holds a value that is not finite, or that the layer's codecs cannot hold.
   case valueOutOfRange(
     what: String,
     layer: Int,
@@ -54,7 +56,8 @@ extension KVError: CustomStringConvertible {
       let limit
     ):
       "\(what) of layer \(layer), new token \(token), head \(head), channel \(channel) is \(value); "
-        + "finite values up to ±\(limit) can be held (exact_rows: float32 holds more)"
+        + "finite values up to ±\(limit) can be held"
+        + (limit == CodecDescription.float16.magnitudeLimit ? "; float32 rows hold more" : "")
     case .tooManyQueries(let queries, let tokens):
       "queries of \(queries) tokens, but the layer holds \(tokens)"
     case .invalidOption(let name, let value, let expected):

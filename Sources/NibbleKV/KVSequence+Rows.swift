@@ -58,7 +58,7 @@ private struct RowReader {
         isSealed ? plan.pageLayout : plan.exactLayout,
         from: first,
         count: count,
-        means: isSealed ? state.means : nil
+        means: isSealed ? state.means?.means(ofPage: index) : nil
       )
     }
   }

@@ -36,16 +36,20 @@ public final class KVSequence: KeyValueStore {
   ///   - keys: Shape (tokens, kvHeads, headDim), rotary embedding applied.
   ///   - values: The same shape.
   ///   - layer: 0 ..< `shape.layers`.
-  /// - Throws: ``KVError`` for wrong lengths, values that are not finite or too large for the policy's exact rows, and an
-  ///   exceeded budget; nothing is appended then.
+  /// - Throws: ``KVError`` for wrong lengths, values that are not finite or too large for the layer's codecs, an exceeded
+  ///   budget, and a host's codec that fails; nothing is appended then. Pages that were due may have been sealed, which
+  ///   the next append would have done in the same way.
   /// - Complexity: O(tokens · kvHeads · headDim), and the encoding of the pages that are sealed.
   public func append(keys: Span<Float>, values: Span<Float>, layer: Int) throws(KVError) {
+    guard layer >= 0, layer < shape.layers else {
+      throw .layerOutOfRange(layer: layer, layers: shape.layers)
+    }
     let count = try AppendCheck.check(
       keys: keys,
       values: values,
       layer: layer,
       shape: shape,
-      limit: exactLimit
+      limit: cache.layers[layer].magnitudeLimit
     )
     guard count > 0 else { return }
     try keys.withUnsafeBufferPointer { keys throws(KVError) in
@@ -73,11 +77,6 @@ public final class KVSequence: KeyValueStore {
     let keys = Element.widened(keys)
     let values = Element.widened(values)
     try append(keys: keys.span, values: values.span, layer: layer)
-  }
-
-  /// The largest magnitude that the policy's exact rows hold.
-  private var exactLimit: Float {
-    cache.plan.policy.exact.code == .float16 ? 65504 : .greatestFiniteMagnitude
   }
 
   // MARK: - Attend
@@ -213,11 +212,5 @@ public final class KVSequence: KeyValueStore {
       exactBytes: tokens * shape.layers * shape.kvHeads * shape.headDim * 4,
       bitsPerValue: sealedValues == 0 ? 0 : Double(pageBytes * 8) / Double(sealedValues)
     )
-  }
-}
-
-extension StripMeans {
-  var byteCount: Int {
-    (keys + values).reduce(0) { $0 + ($1?.count ?? 0) * MemoryLayout<Float>.size }
   }
 }

@@ -11,19 +11,27 @@ extension LayerWriter {
     let size = plan.pageLayout.byteCount
     let first = state.sealedCount
     guard let fresh = try pool.take([size: due - first])[size] else { return }
-    if state.means == nil { state.means = means(of: state.pages[first]) }
-    try encode(Array(state.pages[first..<due]), into: fresh, means: state.means)
+    let pages = Array(state.pages[first..<due])
+    let means = learn(from: pages, first: first, state.means ?? LayerMeans(plan: plan))
+    try encode(pages, first: first, into: fresh, means: means)
+    state.means = means
     for (offset, page) in fresh.enumerated() { state.replace(first + offset, with: page) }
     state.sealedCount = due
   }
 
-  private func encode(_ pages: [Page], into fresh: [Page], means: StripMeans?) throws(KVError) {
+  private func encode(
+    _ pages: [Page],
+    first: Int,
+    into fresh: [Page],
+    means: LayerMeans?
+  ) throws(KVError) {
     let heads = plan.pageLayout.heads.count
     let failure = Mutex<CodecError?>(nil)
     workers.run(items: pages.count * heads) { item, _ in
       let page = pages[item / heads]
       let target = fresh[item / heads]
       do throws(CodecError) {
+        let means = means?.means(ofPage: first + item / heads)
         try encode(head: item % heads, of: page, into: target, means: means)
       } catch {
         failure.withLock { $0 = error }
@@ -73,19 +81,24 @@ extension LayerWriter {
     )
   }
 
-  /// The mean rows of an exact page, for the strips whose codec removes it.
-  private func means(of page: Page) -> StripMeans {
+  /// Adds the mean rows of exact pages to what is known, page by page in order.
+  private func learn(from pages: [Page], first: Int, _ means: LayerMeans?) -> LayerMeans? {
+    guard var means else { return nil }
     let heads = plan.exactLayout.heads
-    return StripMeans(
-      keys: heads.indices.map { head in
-        guard plan.keys[head].description.removesMean else { return nil }
-        return mean(of: plan.exactKeys, at: page.base + heads[head].keyCodes)
-      },
-      values: heads.indices.map { head in
-        guard plan.values[head].description.removesMean else { return nil }
-        return mean(of: plan.exactValues, at: page.base + heads[head].valueCodes)
-      }
-    )
+    for (offset, page) in pages.enumerated() {
+      means.add(
+        page: first + offset,
+        keyMeans: heads.indices.map { head in
+          guard plan.keys[head].description.removesMean else { return nil }
+          return mean(of: plan.exactKeys, at: page.base + heads[head].keyCodes)
+        },
+        valueMeans: heads.indices.map { head in
+          guard plan.values[head].description.removesMean else { return nil }
+          return mean(of: plan.exactValues, at: page.base + heads[head].valueCodes)
+        }
+      )
+    }
+    return means
   }
 
   private func mean(of codec: StripCodec, at codes: UnsafePointer<UInt8>) -> [Float] {

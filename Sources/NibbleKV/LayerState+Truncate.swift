@@ -21,6 +21,7 @@ extension LayerWriter {
       state.keepPages(kept)
       state.sealedCount = min(state.sealedCount, kept)
     }
+    state.means?.keepPages(state.sealedCount)
     if state.sealedCount == 0 { state.means = nil }
     if tokens == 0 { state.sinkPage = nil }
     state.tokenCount = tokens
@@ -33,6 +34,7 @@ extension LayerWriter {
 
   private func decode(page index: Int, of state: LayerState, into target: Page) throws(KVError) {
     let source = state.pages[index]
+    let means = state.means?.means(ofPage: index)
     let rows = UnsafeMutablePointer<Float>.allocate(capacity: plan.exactKeys.valueCount)
     defer { rows.deallocate() }
     do throws(CodecError) {
@@ -42,20 +44,28 @@ extension LayerWriter {
         try plan.keys[head].decode(
           codes: source.base + from.keyCodes,
           side: source.base + from.keySide,
-          mean: state.means?.keys[head],
+          mean: means?.keys[head],
           into: rows
         )
+        limit(rows, to: plan.exactKeys)
         plan.exactKeys.writePage(rows, codes: target.base + to.keyCodes)
         try plan.values[head].decode(
           codes: source.base + from.valueCodes,
           side: source.base + from.valueSide,
-          mean: state.means?.values[head],
+          mean: means?.values[head],
           into: rows
         )
+        limit(rows, to: plan.exactValues)
         plan.exactValues.writePage(rows, codes: target.base + to.valueCodes)
       }
     } catch {
       throw .codec(error)
     }
+  }
+
+  /// Codes of the largest values may decode to a little more than exact rows can hold.
+  private func limit(_ rows: UnsafeMutablePointer<Float>, to codec: StripCodec) {
+    let limit = codec.description.magnitudeLimit
+    for index in 0..<codec.valueCount { rows[index] = min(max(rows[index], -limit), limit) }
   }
 }

@@ -12,8 +12,8 @@ struct LayerState: Sendable {
   var pages: [Page] = []
   /// How many of `pages`, from the front, are sealed.
   var sealedCount = 0
-  /// What was subtracted from sealed rows.
-  var means: StripMeans?
+  /// What was subtracted from sealed rows; `nil` before the first page is sealed, and where nothing is subtracted.
+  var means: LayerMeans?
   /// Base addresses of `pages`, as the kernels take them.
   private(set) var addresses: [Address] = []
 
@@ -35,16 +35,6 @@ struct LayerState: Sendable {
     pages.removeLast(pages.count - count)
     addresses.removeLast(addresses.count - count)
   }
-}
-
-/// The mean rows of a layer: of the first page that was sealed.
-///
-/// Any constant would do: softmax ignores q·μ in all scores alike, and the weights sum to one. The nearer it is to the
-/// true mean, the smaller the rows that are left to encode.
-struct StripMeans: Sendable {
-  /// For each KV head, `headDim` values; `nil` where the codec keeps the mean.
-  var keys: [[Float]?]
-  var values: [[Float]?]
 }
 
 /// The numbers that decide where a token lies. Pure arithmetic, shared by append, attention and truncation.

@@ -1,37 +1,6 @@
 import NibbleCodec
 import Testing
 
-struct SeededRandom: RandomNumberGenerator {
-  private var state: UInt64
-
-  init(_ seed: UInt64) { state = seed }
-
-  mutating func next() -> UInt64 {
-    state &+= 0x9e37_79b9_7f4a_7c15
-    var z = state
-    z = (z ^ (z >> 30)) &* 0xbf58_476d_1ce4_e5b9
-    z = (z ^ (z >> 27)) &* 0x94d0_49bb_1331_11eb
-    return z ^ (z >> 31)
-  }
-}
-
-/// Standard normal values by Marsaglia's polar method.
-func standardNormal(_ count: Int, seed: UInt64) -> [Float] {
-  var random = SeededRandom(seed)
-  var result: [Float] = []
-  while result.count < count {
-    let x = Double.random(in: -1..<1, using: &random)
-    let y = Double.random(in: -1..<1, using: &random)
-    let s = x * x + y * y
-    guard s > 0, s < 1 else { continue }
-    // -2 ln(s) / s by the series-free route: Foundation's log is not imported here, so use the identity through exp2's inverse.
-    let factor = (-2 * naturalLog(s) / s).squareRoot()
-    result.append(Float(x * factor))
-    result.append(Float(y * factor))
-  }
-  return Array(result.prefix(count))
-}
-
 func relativeMSE(_ codec: StripCodec, rows: [Float]) throws -> Double {
   let page = codec.valueCount
   var error = 0.0
@@ -79,19 +48,4 @@ func relativeMSE(_ codec: StripCodec, rows: [Float]) throws -> Double {
     #expect(try relativeMSE(int8, rows: Self.rows) < 5e-5)
     #expect(int8.bitsPerValue == 8.125)
   }
-}
-
-/// ln(x) for 0 < x < 1 from the binary exponent and the area hyperbolic tangent series.
-private func naturalLog(_ x: Double) -> Double {
-  let m = x.significand
-  let t = (m - 1) / (m + 1)
-  var term = t
-  var sum = 0.0
-  var k = 1.0
-  while abs(term) > 1e-18 {
-    sum += term / k
-    term *= t * t
-    k += 2
-  }
-  return 2 * sum + Double(x.exponent) * 0.693147180559945309
 }

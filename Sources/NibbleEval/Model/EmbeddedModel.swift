@@ -9,8 +9,8 @@ public enum EmbeddedModel {
 
   /// Finds the model's directory.
   ///
-  /// `NIBBLE_MODEL` comes first. Without it, the folder is looked for in the current directory, and in the directories above
-  /// the program and above the sources that it was built from.
+  /// `NIBBLE_MODEL` comes first. Without it, the folder is looked for in the current directory, and
+  /// in the directories above the program and above the sources that it was built from.
   ///
   /// - Throws: ``EvaluationError/embeddedModelNotFound(searched:)``.
   public static func locate() throws(EvaluationError) -> String {

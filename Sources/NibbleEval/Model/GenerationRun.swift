@@ -1,5 +1,6 @@
 public import NibbleGenerate
 public import NibbleKV
+import NibbleLlama
 
 /// What `generate` reports; the names of its JSON fields are fixed by Specs/cli.md.
 public struct GenerationReport: Encodable, Hashable, Sendable {

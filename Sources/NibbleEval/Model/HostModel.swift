@@ -1,5 +1,5 @@
 import Foundation
-public import NibbleGenerate
+import NibbleGenerate
 public import NibbleLlama
 
 /// A model directory, loaded: the model, its tokenizer, and what a document looks like to it.
@@ -22,8 +22,8 @@ public struct HostModel: Sendable {
     model = try LlamaModel(directory: directory)
     let hasTokenizer = FileManager.default.fileExists(atPath: directory.path + "/tokenizer.json")
     tokenizer = hasTokenizer ? try directory.tokenizer() : nil
-    let begin = Self.beginToken(of: directory)
-    beginToken = begin.flatMap { (0..<model.vocabularySize).contains($0) ? $0 : nil }
+    let vocabulary = 0..<model.vocabularySize
+    beginToken = Self.beginToken(of: directory).flatMap { vocabulary.contains($0) ? $0 : nil }
   }
 
   /// The most tokens of a document: those that the model was trained for.

@@ -66,11 +66,13 @@ public struct LogitComparison: Hashable, Sendable {
 
   /// Compares two rows of logits.
   ///
+  /// The result is `nil` if a logit is not finite, or if the rows are empty, differ in length, or
+  /// do not have `next`.
+  ///
   /// - Parameters:
   ///   - exact: Logits with the exact cache, one a token of the vocabulary.
   ///   - compressed: As many logits with the compressed cache.
   ///   - next: The token that really follows, if one does.
-  /// - Returns: `nil` if a logit is not finite, the rows are empty, or differ in length, or do not have `next`.
   public init?(exact: [Float], compressed: [Float], next: Int?) {
     guard exact.count == compressed.count else { return nil }
     if let next, !exact.indices.contains(next) { return nil }

@@ -1,7 +1,8 @@
 public import NibbleGenerate
 public import NibbleKV
 
-/// Quality and recall of several policies on the same text and the same questions: what `eval` and `compare` print.
+/// Quality and recall of several policies on the same text and the same questions: what `eval` and
+/// `compare` print.
 public struct PolicyComparison {
   /// The model.
   public var model: any DecoderModel

@@ -3,11 +3,13 @@ public import NibbleKV
 
 /// Compares what a model predicts with compressed caches to what it predicts with an exact one.
 ///
-/// Every document goes through the model once with the exact cache and once with each policy's, in lock-step: all advance by
-/// one step of tokens before the next step begins, so no more than two steps' logits are held. A step has at most as many
-/// tokens as the smallest page of the policies, so that a position sees its history compressed as it would in decoding.
+/// Every document goes through the model once with the exact cache and once with each policy's, in
+/// lock-step: all advance by one step of tokens before the next step begins, so no more than two
+/// steps' logits are held. A step has at most as many tokens as the smallest page of the policies,
+/// so that a position sees its history compressed as it would in decoding.
 ///
-/// Positions count once a policy's history holds compressed tokens; for a policy that compresses nothing, all count.
+/// Positions count once a policy's history holds compressed tokens; for a policy that compresses
+/// nothing, all count.
 public struct QualityEvaluation {
   /// The model.
   public let model: any DecoderModel
@@ -24,9 +26,10 @@ public struct QualityEvaluation {
   /// - Parameters:
   ///   - model: The model.
   ///   - policies: At least one.
-  ///   - threads: Threads of the caches; `nil` takes one for each core. Results do not depend on it.
+  ///   - threads: Threads of the caches, which results do not depend on; `nil` takes one a core.
   ///   - catalogue: The codecs that the policies may name.
-  /// - Throws: `KVError` if a policy does not fit the model, or ``EvaluationError/nothingToMeasure(what:)``.
+  /// - Throws: `KVError` if a policy does not fit the model, or
+  ///   ``EvaluationError/nothingToMeasure(what:)``.
   public init(
     model: any DecoderModel,
     policies: [Policy],
@@ -131,7 +134,8 @@ extension QualityEvaluation {
     tally: inout QualityTally
   ) throws {
     let logits = try logits(of: step, sequence: sequence)
-    // Pages are sealed before a step's rows are attended to, so this holds for every position of the step.
+    // Pages are sealed before a step's rows are attended to, so this holds for every position of
+    // the step.
     guard !tally.compresses || sequence.statistics.compressedTokens > 0 else { return }
     try logits.withUnsafeBufferPointer { logits in
       for (row, distribution) in reference.enumerated() {

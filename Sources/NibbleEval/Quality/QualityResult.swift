@@ -1,5 +1,5 @@
 import Foundation
-public import NibbleKV
+import NibbleKV
 
 /// What a policy costs in bytes and in quality on a text.
 public struct QualityResult: Hashable, Sendable {

@@ -17,8 +17,9 @@ public struct RecallQuestion: Hashable, Sendable {
 
 /// Asks a model for what its history holds.
 ///
-/// A question counts as recalled when greedy generation from the prompt gives exactly the answer's tokens. The prompt is fed
-/// in steps of at most a page, the answer token by token, as in decoding; the first wrong token ends a question.
+/// A question counts as recalled when greedy generation from the prompt gives exactly the answer's
+/// tokens. The prompt is fed in steps of at most a page, the answer token by token, as in decoding;
+/// the first wrong token ends a question.
 public struct RecallEvaluation {
   /// The model.
   public let model: any DecoderModel

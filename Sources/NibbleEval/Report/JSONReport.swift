@@ -1,4 +1,4 @@
-public import Foundation
+import Foundation
 
 /// A list of rows, as JSON: `{"rows": […]}`.
 public struct RowReport<Row: Encodable & Sendable>: Encodable, Sendable {

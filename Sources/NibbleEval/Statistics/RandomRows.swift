@@ -1,7 +1,8 @@
 import Foundation
 import NibbleGenerate
 
-/// Standard normal numbers, the same for a seed on every machine with the same mathematical library.
+/// Standard normal numbers, the same for a seed on every machine with the same mathematical
+/// library.
 struct RandomRows {
   private var generator: SplitMix64
 

@@ -13,15 +13,14 @@ public struct SampleSummary: Hashable, Sendable {
   /// The 99th percentile.
   public var percentile99: Double
 
-  /// Summarises a sample.
+  /// Summarises a sample; `nil` for an empty one.
   ///
-  /// The interval takes the means of ``resamples`` samples drawn with replacement from this one. Equal seeds draw equal
-  /// positions, so samples of one length are compared on the same draws.
+  /// The interval takes the means of ``resamples`` samples drawn with replacement from this one.
+  /// Equal seeds draw equal positions, so samples of one length are compared on the same draws.
   ///
   /// - Parameters:
   ///   - sample: At least one finite number.
   ///   - seed: The start of the random sequence.
-  /// - Returns: The summary; `nil` for an empty sample.
   public init?(_ sample: [Double], seed: UInt64 = 1) {
     guard !sample.isEmpty else { return nil }
     let sorted = sample.sorted()
@@ -42,6 +41,7 @@ public struct SampleSummary: Hashable, Sendable {
 /// - Parameters:
 ///   - share: 0 to 1.
 ///   - sorted: Ascending numbers, at least one.
+/// - Returns: The value.
 func quantile(_ share: Double, ofSorted sorted: [Double]) -> Double {
   let position = share * Double(sorted.count - 1)
   let lower = Int(position)

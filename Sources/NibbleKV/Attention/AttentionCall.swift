@@ -93,7 +93,9 @@ struct AttentionCall {
       if kernels.decodes(head: item.head) {
         try runDecoded(item, memory, into: combined)
       } else {
-        run(pages: item.sealed, of: .sealed, item, memory, into: combined)
+        for pages in state.means?.stretches(of: item.sealed) ?? [item.sealed] {
+          run(pages: pages, of: .sealed, item, memory, into: combined)
+        }
       }
     }
     if !item.exact.isEmpty { run(pages: item.exact, of: .exact, item, memory, into: combined) }
@@ -172,8 +174,11 @@ struct AttentionCall {
     let head = item.head
     let rowCount = item.rowCount
     let isCoded = span.kind == .sealed || span.kind == .decoded
-    let keyMean = isCoded ? state.means?.keys[head] : nil
-    let valueMean = isCoded ? state.means?.values[head] : nil
+    // All pages of a span share their means.
+    let page = (span.position - kernels.geometry.sinks) / kernels.geometry.pageTokens
+    let means = isCoded ? state.means?.means(ofPage: page) : nil
+    let keyMean = means?.keys[head]
+    let valueMean = means?.values[head]
     if let keyMean {
       keyMean.withUnsafeBufferPointer { mean in
         for row in 0..<rowCount {

@@ -13,6 +13,8 @@ final class LayerKernels: @unchecked Sendable {
 
   let plan: Plan.Layer
   let geometry: LayerGeometry
+  /// The largest magnitude that all codecs of the layer, exact rows included, can hold.
+  let magnitudeLimit: Float
   private let strips: UnsafeMutablePointer<nibble_strip>
   private let headCount: Int
 
@@ -20,6 +22,8 @@ final class LayerKernels: @unchecked Sendable {
     self.plan = plan.layers[layer]
     geometry = LayerGeometry(plan: plan, layer: self.plan)
     headCount = self.plan.keys.count
+    let codecs = [self.plan.exactKeys, self.plan.exactValues] + self.plan.keys + self.plan.values
+    magnitudeLimit = codecs.map(\.description.magnitudeLimit).min() ?? 0
     strips = .allocate(capacity: 4 * 2 * headCount)
     for head in 0..<headCount {
       store(self.plan.sinkKeys, self.plan.sinkValues, .sink, head)

@@ -1,0 +1,249 @@
+public import NibbleKV
+
+/// A row of `bench decode`; the names of its JSON fields are fixed by Specs/cli.md.
+public struct DecodeRow: Encodable, Hashable, Sendable {
+  /// The policy as it was given.
+  public var policy: String
+  /// Tokens of the context.
+  public var tokens: Int
+  /// Of these, tokens in compressed pages.
+  public var compressedTokens: Int
+  /// Query heads.
+  public var queryHeads: Int
+  /// KV heads.
+  public var kvHeads: Int
+  /// Channels of a head.
+  public var headDim: Int
+  /// Threads of the cache.
+  public var threads: Int
+  /// The instruction set that ran.
+  public var isa: String
+  /// Median time of one attention step of one layer, in microseconds.
+  public var medianMicroseconds: Double
+  /// The shortest time.
+  public var minMicroseconds: Double
+  /// Steps that were timed.
+  public var runs: Int
+  /// Bytes of the pages that a step reads: compressed pages, tail and sinks of one layer.
+  public var pageBytes: Int
+  /// `pageBytes` over the median time.
+  public var bytesPerSecond: Double
+  /// Plain reading of memory with as many threads, measured between the steps: the median.
+  public var machineReadBytesPerSecond: Double
+  /// Bits per value of the layer's compressed pages.
+  public var bitsPerValue: Double
+  /// Norm of the difference to attention in double precision over the decoded pages, over the norm
+  /// of the latter.
+  public var relativeError: Double
+  /// Tokens of the context that the error was measured on.
+  public var relativeErrorTokens: Int
+
+  private enum CodingKeys: String, CodingKey {
+    case policy, tokens
+    case compressedTokens = "compressed_tokens"
+    case queryHeads = "query_heads"
+    case kvHeads = "kv_heads"
+    case headDim = "head_dim"
+    case threads, isa
+    case medianMicroseconds = "median_us"
+    case minMicroseconds = "min_us"
+    case runs
+    case pageBytes = "page_bytes"
+    case bytesPerSecond = "bytes_per_second"
+    case machineReadBytesPerSecond = "machine_read_bytes_per_second"
+    case bitsPerValue = "bits_per_value"
+    case relativeError = "relative_error"
+    case relativeErrorTokens = "relative_error_tokens"
+  }
+}
+
+/// Times one attention step of one layer over a full cache whose pages come from memory, not from
+/// the processor's caches.
+///
+/// Between two steps a buffer of 512 MiB is read, so that no page of the step before is left in a
+/// cache. These reads also give the machine's bandwidth under the conditions of the steps. The
+/// layer is the middle one of ``layers``, the one that a policy's rules for the first and the last
+/// layers leave alone.
+public struct DecodeBenchmark: Sendable {
+  /// Query heads, KV heads and channels.
+  public var queryHeads: Int
+  /// KV heads.
+  public var kvHeads: Int
+  /// Channels of a head.
+  public var headDim: Int
+  /// Layers that policies count; one of them is filled.
+  public var layers = 32
+  /// Threads of the cache and of plain reading.
+  public var threads: Int
+  /// Steps to time; `nil` times at least 15, and more where they are short.
+  public var runs: Int?
+  /// Bytes that are read between two steps.
+  var readByteCount = ReadBuffer.standardByteCount
+
+  /// Creates a benchmark of a shape.
+  public init(queryHeads: Int, kvHeads: Int, headDim: Int, threads: Int) {
+    self.queryHeads = queryHeads
+    self.kvHeads = kvHeads
+    self.headDim = headDim
+    self.threads = threads
+  }
+
+  /// Measures every policy at every context.
+  ///
+  /// - Parameters:
+  ///   - policies: What is compared.
+  ///   - contexts: Tokens.
+  ///   - progress: Told after every chunk that is filled.
+  /// - Returns: One row for each policy and context, contexts first.
+  /// - Throws: `KVError` or ``EvaluationError``.
+  public func run(
+    policies: [Policy],
+    contexts: [Int],
+    progress: ProgressHandler = { _ in }
+  ) throws -> [DecodeRow] {
+    for context in contexts { try check("context", context, in: 1...ModelShape.tokenLimit) }
+    if let runs { try check("runs", runs, in: 1...1_000_000) }
+    let shape = ModelShape(
+      layers: layers,
+      queryHeads: queryHeads,
+      kvHeads: kvHeads,
+      headDim: headDim
+    )
+    do { try shape.validate() } catch { throw KVError.policy(error) }
+    // A policy that does not fit must not be found out after minutes.
+    let caches = try policies.map { try KVCache(model: shape, policy: $0, threads: threads) }
+    let chunks = try RandomChunks(count: 8, tokens: 512, shape: shape, seed: 11)
+    let buffer = try ReadBuffer(byteCount: readByteCount)
+    var rows: [DecodeRow] = []
+    for context in contexts {
+      for cache in caches {
+        rows.append(try row(cache, context, chunks: chunks, buffer: buffer, progress: progress))
+      }
+    }
+    return rows
+  }
+
+  private var layer: Int { layers / 2 }
+
+  private func row(
+    _ cache: KVCache,
+    _ context: Int,
+    chunks: RandomChunks,
+    buffer: ReadBuffer,
+    progress: ProgressHandler
+  ) throws -> DecodeRow {
+    let (error, errorTokens) = try relativeError(cache, context, chunks: chunks)
+    let sequence = cache.makeSequence()
+    let phase = "\(cache.plan.policy.label), \(context) tokens"
+    try chunks.fill(sequence, layers: layer..<layer + 1, context: context) { done in
+      progress(WorkProgress(phase: phase, completed: done, total: context))
+    }
+    let times = try measure(sequence, buffer: buffer)
+    let statistics = sequence.statistics
+    let middle = median(times.steps)
+    return DecodeRow(
+      policy: cache.plan.policy.label,
+      tokens: context,
+      compressedTokens: statistics.compressedTokens,
+      queryHeads: queryHeads,
+      kvHeads: kvHeads,
+      headDim: headDim,
+      threads: threads,
+      isa: KVCache.instructionSet,
+      medianMicroseconds: middle,
+      minMicroseconds: times.steps.min() ?? middle,
+      runs: times.steps.count,
+      pageBytes: statistics.totalBytes,
+      bytesPerSecond: Double(statistics.totalBytes) / (middle * 1e-6),
+      machineReadBytesPerSecond: median(times.bandwidths),
+      bitsPerValue: pageBits(cache.plan),
+      relativeError: error,
+      relativeErrorTokens: errorTokens
+    )
+  }
+
+  private func pageBits(_ plan: Plan) -> Double {
+    let values = plan.policy.pageTokens * kvHeads * headDim * 2
+    return Double(plan.layers[layer].pageLayout.byteCount * 8) / Double(values)
+  }
+}
+
+// MARK: - Time
+
+extension DecodeBenchmark {
+  private struct Times {
+    /// Microseconds of each step.
+    var steps: [Double] = []
+    /// Bytes per second of each reading between them.
+    var bandwidths: [Double] = []
+  }
+
+  private static let warmUps = 2
+  private static let leastRuns = 15
+  private static let mostRuns = 40
+  private static let enoughMicroseconds = 500_000.0
+
+  private func measure(_ sequence: KVSequence, buffer: ReadBuffer) throws(KVError) -> Times {
+    var random = RandomRows(seed: 13)
+    let queries = random.normal(queryHeads * headDim)
+    var output = [Float](repeating: 0, count: queries.count)
+    var times = Times()
+    for run in 0... {
+      let bandwidth = buffer.read(threads: threads)
+      var target = output.mutableSpan
+      let start = ContinuousClock.now
+      try sequence.attend(queries: queries.span, layer: layer, into: &target)
+      let time = (ContinuousClock.now - start) / .microseconds(1)
+      guard run >= Self.warmUps else { continue }
+      times.steps.append(time)
+      times.bandwidths.append(bandwidth)
+      if isEnough(times.steps) { break }
+    }
+    return times
+  }
+
+  private func isEnough(_ steps: [Double]) -> Bool {
+    if let runs { return steps.count >= runs }
+    guard steps.count >= Self.leastRuns else { return false }
+    return steps.count >= Self.mostRuns || steps.reduce(0, +) >= Self.enoughMicroseconds
+  }
+}
+
+// MARK: - Error
+
+extension DecodeBenchmark {
+  /// Tokens that attention in double precision is computed over, at most.
+  static let mostErrorTokens = 4_096
+  /// Values of the keys that it is computed over, at most.
+  static let mostErrorValues = 1 << 24
+
+  private func relativeError(
+    _ cache: KVCache,
+    _ context: Int,
+    chunks: RandomChunks
+  ) throws(KVError) -> (error: Double, tokens: Int) {
+    let most = min(Self.mostErrorTokens, Self.mostErrorValues / (kvHeads * headDim))
+    let tokens = min(context, most)
+    let sequence = cache.makeSequence()
+    try chunks.fill(sequence, layers: layer..<layer + 1, context: tokens)
+    var random = RandomRows(seed: 17)
+    let queries = random.normal(queryHeads * headDim)
+    var output = [Float](repeating: 0, count: queries.count)
+    var target = output.mutableSpan
+    try sequence.attend(queries: queries.span, layer: layer, into: &target)
+    let rows = try sequence.decodedRows(layer: layer)
+    let exact = ReferenceAttention.attend(
+      queries: queries,
+      keys: rows.keys,
+      values: rows.values,
+      shape: cache.shape
+    )
+    var difference = 0.0
+    var norm = 0.0
+    for (value, truth) in zip(output, exact) {
+      difference += (Double(value) - truth) * (Double(value) - truth)
+      norm += truth * truth
+    }
+    return (norm > 0 ? (difference / norm).squareRoot() : 0, tokens)
+  }
+}

@@ -1,0 +1,127 @@
+public import NibbleKV
+
+/// A row of `bench encode`; the names of its JSON fields are fixed by Specs/cli.md.
+public struct EncodeRow: Encodable, Hashable, Sendable {
+  /// The codec as it was given.
+  public var codec: String
+  /// Channels of a row.
+  public var headDim: Int
+  /// Rows that were encoded.
+  public var rows: Int
+  /// Time to encode one value.
+  public var nanosecondsPerValue: Double
+  /// Bits per value, with all side information and padding.
+  public var bitsPerValue: Double
+  /// Σ (row − decoded)² / Σ row².
+  public var relativeMSE: Double
+
+  private enum CodingKeys: String, CodingKey {
+    case codec
+    case headDim = "head_dim"
+    case rows
+    case nanosecondsPerValue = "nanoseconds_per_value"
+    case bitsPerValue = "bits_per_value"
+    case relativeMSE = "relative_mse"
+  }
+}
+
+/// Encodes and decodes standard normal rows, page by page, on one thread.
+///
+/// A codec is given as a policy, so that every short form can be measured; its keys' and values'
+/// codecs encode the same rows and the figures are their means.
+public struct EncodeBenchmark: Sendable {
+  /// Rows; what does not fill a page is left out.
+  public var rows = 4_096
+  /// Channels of a row.
+  public var headDim: Int
+
+  /// Creates a benchmark.
+  public init(headDim: Int) {
+    self.headDim = headDim
+  }
+
+  private static let rounds = 5
+
+  /// Measures every codec.
+  ///
+  /// - Throws: `CodecError` if a codec does not fit the head dimension, or ``EvaluationError``.
+  public func run(
+    codecs: [Policy],
+    progress: ProgressHandler = { _ in }
+  ) throws -> [EncodeRow] {
+    try check("rows", rows, in: 1...262_144)
+    try check("head dimension", headDim, in: 8...512)
+    var random = RandomRows(seed: 29)
+    let data = random.normal(rows * headDim)
+    return try codecs.enumerated().map { index, policy in
+      progress(WorkProgress(phase: policy.label, completed: index, total: codecs.count))
+      return try row(policy, data)
+    }
+  }
+
+  private func row(_ policy: Policy, _ data: [Float]) throws -> EncodeRow {
+    guard rows >= policy.pageTokens else {
+      throw EvaluationError.invalidOption(
+        name: "rows",
+        value: "\(rows)",
+        expected: "at least a page of \(policy.pageTokens)"
+      )
+    }
+    let strips = try [(policy.keys, KVSide.keys), (policy.values, KVSide.values)].map {
+      try CodecCatalogue.standard.strip(
+        $0,
+        side: $1,
+        headDim: headDim,
+        pageTokens: policy.pageTokens
+      )
+    }
+    let figures = try strips.map { try measure($0, data) }
+    let count = Double(strips.count)
+    return EncodeRow(
+      codec: policy.label,
+      headDim: headDim,
+      rows: rows / policy.pageTokens * policy.pageTokens,
+      nanosecondsPerValue: figures.reduce(0) { $0 + $1.nanoseconds } / count,
+      bitsPerValue: strips.reduce(0) { $0 + $1.bitsPerValue } / count,
+      relativeMSE: figures.reduce(0) { $0 + $1.relativeMSE } / count
+    )
+  }
+
+  private func measure(
+    _ strip: StripCodec,
+    _ data: [Float]
+  ) throws(CodecError) -> (nanoseconds: Double, relativeMSE: Double) {
+    let pages = rows / strip.pageTokens
+    // As a sequence does: the mean of the first page serves all.
+    let mean = strip.description.removesMean ? meanRow(data, rows: strip.pageTokens) : nil
+    var encoded: [[UInt8]] = []
+    var times: [Double] = []
+    for _ in 0..<Self.rounds {
+      encoded = []
+      let start = ContinuousClock.now
+      for page in 0..<pages {
+        let rows = data.span.extracting(page * strip.valueCount..<(page + 1) * strip.valueCount)
+        encoded.append(try strip.encode(rows, mean: mean))
+      }
+      times.append((ContinuousClock.now - start) / .nanoseconds(1))
+    }
+    var error = 0.0
+    var power = 0.0
+    for (page, bytes) in encoded.enumerated() {
+      let decoded = try strip.decode(bytes, mean: mean)
+      for (index, value) in decoded.enumerated() {
+        let truth = Double(data[page * strip.valueCount + index])
+        error += (Double(value) - truth) * (Double(value) - truth)
+        power += truth * truth
+      }
+    }
+    return (median(times) / Double(pages * strip.valueCount), error / power)
+  }
+
+  private func meanRow(_ data: [Float], rows: Int) -> [Float] {
+    (0..<headDim).map { channel in
+      let sum = (0..<rows).reduce(0.0) { $0 + Double(data[$1 * headDim + channel]) }
+      return Float(sum / Double(rows))
+    }
+  }
+}

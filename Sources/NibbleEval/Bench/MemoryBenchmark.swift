@@ -1,0 +1,114 @@
+public import NibbleKV
+
+/// What `bench memory` reports; the names of its JSON fields are fixed by Specs/cli.md.
+public struct MemoryReport: Encodable, Hashable, Sendable {
+  /// The policy as it was given.
+  public var policy: String
+  /// Tokens of the context.
+  public var tokens: Int
+  /// Attention layers.
+  public var layers: Int
+  /// KV heads.
+  public var kvHeads: Int
+  /// Channels of a head.
+  public var headDim: Int
+  /// Tokens of one append.
+  public var chunk: Int
+  /// Threads of the cache.
+  public var threads: Int
+  /// What the plan says for this context and chunk.
+  public var plannedBytes: Int
+  /// Peak resident memory of the process less that before the cache was made.
+  public var residentGrowthBytes: Int
+  /// Float16 rows of the same tokens.
+  public var float16Bytes: Int
+  /// Tokens in compressed pages.
+  public var compressedTokens: Int
+  /// Bits per value of the compressed pages.
+  public var bitsPerValue: Double
+
+  private enum CodingKeys: String, CodingKey {
+    case policy, tokens, layers
+    case kvHeads = "kv_heads"
+    case headDim = "head_dim"
+    case chunk, threads
+    case plannedBytes = "planned_bytes"
+    case residentGrowthBytes = "resident_growth_bytes"
+    case float16Bytes = "float16_bytes"
+    case compressedTokens = "compressed_tokens"
+    case bitsPerValue = "bits_per_value"
+  }
+}
+
+/// Fills a cache as a chunked prefill would, and measures how much the process grew at its peak.
+///
+/// The rows that are appended lie in buffers that were filled before the measurement began. Run it
+/// in a process that has done little else: memory that was freed before can be used again without
+/// growth.
+public struct MemoryBenchmark: Sendable {
+  /// The model.
+  public var shape: ModelShape
+  /// What to compress, and how hard.
+  public var policy: Policy
+  /// Tokens of one append.
+  public var chunk: Int
+  /// Threads of the cache.
+  public var threads: Int
+
+  /// Creates a benchmark.
+  public init(shape: ModelShape, policy: Policy, chunk: Int = 512, threads: Int) {
+    self.shape = shape
+    self.policy = policy
+    self.chunk = chunk
+    self.threads = threads
+  }
+
+  /// Fills the cache and decodes one token.
+  ///
+  /// - Parameters:
+  ///   - context: Tokens.
+  ///   - progress: Told after every chunk.
+  /// - Returns: What was planned and what was measured.
+  /// - Throws: `KVError` or ``EvaluationError``.
+  public func run(
+    context: Int,
+    progress: ProgressHandler = { _ in }
+  ) throws -> MemoryReport {
+    try check("context", context, in: 1...ModelShape.tokenLimit)
+    try check("chunk", chunk, in: 1...65_536)
+    do { try shape.validate() } catch { throw KVError.policy(error) }
+    let chunks = try RandomChunks(count: 2, tokens: chunk, shape: shape, seed: 19)
+    var random = RandomRows(seed: 23)
+    let queries = random.normal(shape.queryHeads * shape.headDim)
+    var output = [Float](repeating: 0, count: queries.count)
+
+    ResidentMemory.resetPeak()
+    let before = try ResidentMemory.current()
+    let cache = try KVCache(model: shape, policy: policy, threads: threads)
+    let sequence = cache.makeSequence()
+    try chunks.fill(sequence, layers: 0..<shape.layers, context: context) { done in
+      progress(WorkProgress(phase: policy.label, completed: done, total: context))
+    }
+    for layer in 0..<shape.layers {
+      var target = output.mutableSpan
+      try sequence.attend(queries: queries.span, layer: layer, into: &target)
+    }
+    let growth = max(0, try ResidentMemory.peak() - before)
+
+    let estimate = try cache.plan.estimate(context: context, chunk: chunk, threads: threads)
+    return MemoryReport(
+      policy: policy.label,
+      tokens: context,
+      layers: shape.layers,
+      kvHeads: shape.kvHeads,
+      headDim: shape.headDim,
+      chunk: chunk,
+      threads: threads,
+      plannedBytes: estimate.total,
+      residentGrowthBytes: growth,
+      float16Bytes: estimate.float16Bytes,
+      compressedTokens: sequence.statistics.compressedTokens,
+      bitsPerValue: cache.plan.bitsPerValue
+    )
+  }
+}

@@ -1,0 +1,109 @@
+import NibbleCodec
+import NibblePolicy
+
+/// The vectors that were subtracted from the rows of some pages, by KV head; `nil` where the codec keeps the mean.
+///
+/// Any vectors would do: softmax ignores q·μ in all scores alike, and the weights sum to one. The nearer they are to the
+/// true means, the smaller the rows that are left to encode.
+struct StripMeans: Sendable {
+  var keys: [[Float]?]
+  var values: [[Float]?]
+
+  /// Bytes of the vectors.
+  var byteCount: Int {
+    (keys + values).reduce(0) { $0 + ($1?.count ?? 0) * MemoryLayout<Float>.size }
+  }
+}
+
+/// The means of a layer: which pages were encoded with which vectors, and what is known for the next ones.
+///
+/// The first page is encoded with its own mean. From then on the mean of all pages so far is taken anew at pages 1, 2,
+/// 4, 8, ...: rotary embeddings turn most key channels, so early means say little about later tokens. Each channel is shrunk
+/// toward zero by how much its page means scatter (James and Stein 1961, positive part), so that a channel without a steady mean is
+/// left alone.
+struct LayerMeans: Sendable {
+  private(set) var frames: [Frame] = []
+  private var keys: [Tracker?]
+  private var values: [Tracker?]
+
+  struct Frame: Sendable {
+    let firstPage: Int
+    let means: StripMeans
+  }
+
+  /// Nothing seen yet; `nil` if no codec of the layer removes a mean.
+  init?(plan: Plan.Layer) {
+    keys = plan.keys.map { $0.description.removesMean ? Tracker(dim: $0.headDim) : nil }
+    values = plan.values.map { $0.description.removesMean ? Tracker(dim: $0.headDim) : nil }
+    if (keys + values).allSatisfy({ $0 == nil }) { return nil }
+  }
+
+  /// The vectors of a sealed page.
+  func means(ofPage page: Int) -> StripMeans? {
+    frames.last { $0.firstPage <= page }?.means
+  }
+
+  /// Ranges of `pages` that share vectors, in order.
+  func stretches(of pages: Range<Int>) -> [Range<Int>] {
+    var result: [Range<Int>] = []
+    for (index, frame) in frames.enumerated() {
+      let end = index + 1 < frames.count ? frames[index + 1].firstPage : Int.max
+      let stretch = pages.clamped(to: frame.firstPage..<end)
+      if !stretch.isEmpty { result.append(stretch) }
+    }
+    return result
+  }
+
+  /// Takes in the mean rows of the page that is sealed next, and begins new vectors where it is time.
+  mutating func add(page: Int, keyMeans: [[Float]?], valueMeans: [[Float]?]) {
+    for head in keys.indices {
+      if let mean = keyMeans[head] { keys[head]?.add(mean) }
+      if let mean = valueMeans[head] { values[head]?.add(mean) }
+    }
+    if frames.isEmpty || page & (page - 1) == 0 {
+      let means = StripMeans(
+        keys: keys.map { $0?.estimate },
+        values: values.map { $0?.estimate }
+      )
+      frames.append(Frame(firstPage: page, means: means))
+    }
+  }
+
+  /// Forgets the vectors of pages from `count` on. What has been learned of the means stays.
+  mutating func keepPages(_ count: Int) {
+    frames.removeAll { $0.firstPage >= count }
+  }
+
+  /// Bytes of the vectors.
+  var byteCount: Int { frames.reduce(0) { $0 + $1.means.byteCount } }
+
+  /// Running sums of one strip's page means.
+  private struct Tracker: Sendable {
+    private var pages = 0.0
+    private var sums: [Double]
+    private var squares: [Double]
+
+    init(dim: Int) {
+      sums = Array(repeating: 0, count: dim)
+      squares = sums
+    }
+
+    mutating func add(_ mean: [Float]) {
+      pages += 1
+      for channel in sums.indices {
+        let value = Double(mean[channel])
+        sums[channel] += value
+        squares[channel] += value * value
+      }
+    }
+
+    var estimate: [Float] {
+      sums.indices.map { channel in
+        let mean = sums[channel] / pages
+        guard pages > 1, mean != 0 else { return Float(mean) }
+        let variance = max(0, squares[channel] / pages - mean * mean) * pages / (pages - 1)
+        return Float(mean * max(0, 1 - variance / (pages * mean * mean)))
+      }
+    }
+  }
+}

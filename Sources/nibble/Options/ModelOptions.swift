@@ -1,0 +1,75 @@
+import ArgumentParser
+import Foundation
+import NibbleEval
+import NibbleKV
+import NibbleLlama
+
+/// The model.
+struct ModelOption: ParsableArguments {
+  @Option(
+    name: .customLong("model"),
+    help: ArgumentHelp(
+      "A Hugging Face directory. Without it, the embedded model.",
+      valueName: "dir"
+    )
+  )
+  var directory: String?
+
+  func load() throws -> HostModel { try HostModel(path: directory) }
+}
+
+/// A shape: from a model's configuration, or from numbers.
+struct ShapeOptions: ParsableArguments {
+  @OptionGroup var model: ModelOption
+
+  @Option(help: "Attention layers.")
+  var layers: Int?
+
+  @Option(help: "Query heads of a layer.")
+  var queryHeads: Int?
+
+  @Option(help: "KV heads of a layer.")
+  var kvHeads: Int?
+
+  @Option(help: "Channels of a head.")
+  var headDim: Int?
+
+  func validate() throws {
+    let numbers = [layers, queryHeads, kvHeads, headDim]
+    if model.directory != nil, numbers.contains(where: { $0 != nil }) {
+      throw ValidationError("Give either --model or the numbers of a shape, not both.")
+    }
+    let isComplete = layers != nil && kvHeads != nil && headDim != nil
+    if numbers.contains(where: { $0 != nil }), !isComplete {
+      throw ValidationError("A shape needs --layers, --kv-heads and --head-dim.")
+    }
+  }
+
+  /// Query heads that are not given are as many as KV heads.
+  func shape() throws -> ModelShape {
+    if let layers, let kvHeads, let headDim {
+      return ModelShape(
+        layers: layers,
+        queryHeads: queryHeads ?? kvHeads,
+        kvHeads: kvHeads,
+        headDim: headDim
+      )
+    }
+    let directory = ModelDirectory(path: try model.directory ?? EmbeddedModel.locate())
+    return try directory.configuration().shape
+  }
+}
+
+/// Threads of the cache.
+struct ThreadsOption: ParsableArguments {
+  @Option(
+    name: .customLong("threads"),
+    help: "Threads of the cache. Without it, one for each core. Results do not depend on it."
+  )
+  var given: Int?
+
+  /// The number, where one is needed before a cache exists.
+  var count: Int {
+    given ?? min(KVCache.threadLimit, ProcessInfo.processInfo.activeProcessorCount)
+  }
+}

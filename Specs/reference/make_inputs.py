@@ -1,0 +1,130 @@
+#!/usr/bin/env python3
+"""Writes the inputs of the golden vectors: shapes, rows, means and the list of cases.
+
+    python3 Specs/reference/make_inputs.py
+
+Needed only when cases are added; then the Swift test fills in bytes and decoded rows, as
+Specs/vectors/README.md says. Needs numpy.
+"""
+
+import json
+import pathlib
+
+import numpy as np
+
+VECTORS = pathlib.Path(__file__).resolve().parent.parent / "vectors"
+
+CODECS = """
+float32
+float16
+bfloat16
+int8
+int8 axis=channel
+int8 rotation=hadamard mean=removed
+linear:2
+linear:3
+linear:4
+linear:8
+linear:2 zero_point=false
+linear:3 zero_point=false
+linear:4 zero_point=false
+linear:3 axis=channel
+linear:4 axis=channel zero_point=false
+linear:8 axis=channel mean=removed
+linear:4 rotation=hadamard
+clustered:2
+clustered:3
+clustered:4
+clustered:2 axis=none
+clustered:4 axis=none mean=removed
+clustered:3 axis=channel
+clustered:4 rotation=hadamard
+rotated:2
+rotated:3
+rotated:4
+rotated:4 mean=removed
+""".split("\n")[1:-1]
+
+# Pages of one block, of two, and with groups; head dimensions with and without padding.
+GROUPED = """
+int8 group=16
+linear:2 group=16
+linear:3 group=32
+linear:4 group=16
+rotated:4 group=32
+""".split("\n")[1:-1]
+BY_BLOCK = ["linear:3 axis=channel group=16", "linear:4 axis=channel group=32 zero_point=false"]
+FEW = """
+int8
+linear:4
+linear:3 zero_point=false
+clustered:4
+rotated:2
+rotated:3
+rotated:4
+""".split("\n")[1:-1]
+FILES = [
+    (16, 8, CODECS),
+    (16, 24, CODECS),
+    (48, 24, ["float16", *FEW, "linear:2 axis=channel group=16"]),
+    (64, 64, [*FEW[1:], *GROUPED, *BY_BLOCK]),
+    (64, 80, ["linear:4", "linear:4 group=16", "linear:4 axis=channel", *FEW[3:]]),
+    (128, 8, ["float16", "float32", *FEW, *BY_BLOCK, "clustered:3 axis=channel"]),
+]
+
+
+def edge_rows(channels):
+    """Rows that a codec may stumble over, for tokens 0 ... 9."""
+    d = np.arange(channels)
+    return [
+        np.zeros(channels),
+        np.where(d % 2, -0.0, 0.0),
+        np.full(channels, -2.75),
+        np.where(d == 5, 1000, 0.25 * np.sin(d)),  # one outlier
+        1e-30 * (d - 3),
+        1e-39 * (d - 3),  # below the smallest scale
+        100 + 0.001 * d,  # far from zero in units of its range
+        (d % 16) / 2,  # values between two levels
+        np.where(d % 2, 30000, -30000),
+        np.where(d == 1, 1, 0),
+    ]
+
+
+def hexadecimal(values):
+    return np.asarray(values, np.float32).astype(">f4").tobytes().hex()
+
+
+def main():
+    for tokens, channels, codecs in FILES:
+        random = np.random.default_rng(1000 * tokens + channels)
+        offset = random.normal(0, 0.5, channels).astype(np.float32)
+        rows = random.normal(0, 1, (tokens, channels)).astype(np.float32) + offset
+        if (tokens, channels) in [(16, 24), (64, 80)]:
+            edges = edge_rows(channels)
+            rows[: len(edges)] = np.array(edges)
+        shown = range(tokens) if tokens == 16 else [0, 1, 7, 31, tokens - 1]
+        file = {
+            "version": 1,
+            "head_dim": channels,
+            "page_tokens": tokens,
+            "rows": [hexadecimal(row) for row in rows],
+            "mean": hexadecimal(offset),
+            "cases": [
+                {
+                    "codec": codec,
+                    "side": side,
+                    "codes": [],
+                    "side_data": [],
+                    "decoded_tokens": list(shown),
+                    "decoded": [],
+                }
+                for codec in codecs
+                for side in ("keys", "values")
+            ],
+        }
+        path = VECTORS / f"{tokens}x{channels}.json"
+        path.write_text(json.dumps(file, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,243 @@
+"""The encoder of codecs.md, in Python: for checking that the document says all of it.
+
+A decoder needs none of this. Every float step is a float32 step unless it says otherwise.
+"""
+
+import math
+
+import numpy as np
+
+from nibble_page import (
+    ROWS,
+    F,
+    from_bfloat16,
+    from_float16,
+    lloyd_max,
+    pack,
+    row_places,
+    signs,
+    to_bfloat16,
+    to_float16,
+    transform,
+)
+
+SMALLEST = F(1.2e-38)
+BINS = 256
+
+
+def encode(strip, rows, mean=None):
+    """Float32 rows (tokens, channels) to one strip's bytes: codes, then side data."""
+    rows = np.asarray(rows, F)
+    if mean is not None:
+        rows = rows - np.asarray(mean, F)
+    if strip.codec.rotation:
+        rows = transform(rows * signs(strip.channels))
+    if strip.codec.name in ROWS:
+        return encode_rows(strip, rows)
+    side = bytearray(strip.side_bytes)
+    with np.errstate(over="ignore", under="ignore"):
+        if strip.codec.name == "clustered":
+            codes = encode_fitted(strip, rows, side)
+        elif strip.codec.name == "rotated":
+            codes = encode_fixed(strip, rows, side)
+        else:
+            codes = encode_even(strip, rows, side)
+    return pack(strip, codes).tobytes() + bytes(side)
+
+
+def encode_rows(strip, rows):
+    bits = {
+        "float32": lambda: rows.view(np.uint32),
+        "float16": lambda: to_float16(rows),
+        "bfloat16": lambda: to_bfloat16(rows),
+    }[strip.codec.name]()
+    result = np.zeros(strip.code_bytes * 8 // strip.codec.bits, bits.dtype)
+    result[row_places(strip)] = bits
+    return result.tobytes()
+
+
+# ---- Scales
+
+
+def scale_sets(strip, rows):
+    """The sets of values that share a scale, one per row: scale_shape, then the set's values."""
+    if strip.codec.axis == "channel":
+        return rows.reshape(strip.blocks, strip.block_tokens, strip.channels).swapaxes(1, 2)
+    return rows.reshape(strip.tokens, -1, strip.group).swapaxes(0, 1)
+
+
+def unsets(strip, values):
+    """The inverse of scale_sets."""
+    if strip.codec.axis == "channel":
+        return values.swapaxes(1, 2).reshape(strip.tokens, strip.channels)
+    return values.swapaxes(0, 1).reshape(strip.tokens, strip.channels)
+
+
+def store_scale(strip, side, scale):
+    """Stores scales as bfloat16 and returns them as they will be read back."""
+    bits = np.where(scale < SMALLEST, np.uint16(0), to_bfloat16(scale)).astype(np.uint16)
+    side[strip.scale_at : strip.scale_at + 2 * bits.size] = bits.astype("<u2").tobytes()
+    return from_bfloat16(bits)
+
+
+def inverse(scale):
+    safe = np.where(scale > SMALLEST, scale, F(1))
+    return np.where(scale > SMALLEST, F(1) / safe, F(0))
+
+
+def root_mean_square(values):
+    """Of the last axis."""
+    flat = values.reshape(-1, values.shape[-1])
+    return np.array([one_root_mean_square(x) for x in flat], F).reshape(values.shape[:-1])
+
+
+def one_root_mean_square(x):
+    lanes = np.zeros(16, F)
+    whole = x.size // 16 * 16
+    for i in range(0, whole, 16):
+        lanes = lanes + x[i : i + 16] * x[i : i + 16]
+    lanes = lanes[:8] + lanes[8:]
+    lanes = lanes[:4] + lanes[4:]
+    rest = F(0)
+    for value in x[whole:]:
+        rest = rest + value * value
+    plain = ((lanes[0] + lanes[2]) + (lanes[1] + lanes[3])) + rest
+    if F(1e-20) < plain < F(1e30):
+        return np.sqrt(plain / F(x.size))
+    top = np.abs(x).max()
+    if top == 0:
+        return F(0)
+    total = 0.0
+    for value in x / top:
+        total += float(value) * float(value)
+    return top * F(math.sqrt(total / x.size))
+
+
+# ---- Evenly spaced levels
+
+
+def encode_even(strip, rows, side):
+    codec = strip.codec
+    sets = scale_sets(strip, rows)
+    low, high = first_of(sets, np.argmin), first_of(sets, np.argmax)
+    top, is_int8 = F((1 << codec.bits) - 1), codec.bits == 8
+    shift = F(128 if is_int8 else 0)
+    if codec.zero_point:
+        far = np.maximum(np.abs(low), np.abs(high))
+        scale = np.maximum((high - low) / top, far / F(60000))
+        scale = store_scale(strip, side, scale)
+        spacing = inverse(scale)
+        bits = to_float16(-low * spacing - shift)
+        side[strip.zero_at :] = bits.tobytes()
+        zero = from_float16(bits) + shift
+    else:
+        far = np.maximum(-low, high)
+        scale = store_scale(strip, side, far / (F(127) if is_int8 else top))
+        spacing = inverse(scale) if is_int8 else F(0.5) * inverse(scale)
+        zero = np.full_like(scale, 128 if is_int8 else F(0.5) * top)
+    x = sets * spacing[..., None] + zero[..., None]
+    x = np.clip(x, F(0), top)
+    codes = (x + F(0.5)).astype(np.int32)
+    return unsets(strip, codes ^ 0x80 if is_int8 else codes)
+
+
+def first_of(sets, choose):
+    """The first of the least or largest values: the sign of a zero tells which it was."""
+    return np.take_along_axis(sets, choose(sets, axis=-1)[..., None], axis=-1)[..., 0]
+
+
+# ---- Tables
+
+
+def nearest(values, entries):
+    """The number of midpoints between entries that lie below each value."""
+    thresholds = F(0.5) * (entries[:-1] + entries[1:])
+    return (values[..., None] > thresholds).sum(axis=-1).astype(np.int32)
+
+
+def encode_fixed(strip, rows, side):
+    entries, unit = lloyd_max(strip.codec.bits)
+    sets = scale_sets(strip, rows)
+    scale = store_scale(strip, side, root_mean_square(sets))
+    return unsets(strip, nearest(sets * inverse(scale)[..., None], np.array(entries, F) * unit))
+
+
+def encode_fitted(strip, rows, side):
+    levels = 1 << strip.codec.bits
+    share = np.ones((strip.tokens, strip.channels), F)
+    if strip.codec.axis != "none":
+        sets = scale_sets(strip, rows)
+        scale = store_scale(strip, side, root_mean_square(sets))
+        rows = unsets(strip, sets * inverse(scale)[..., None])
+        if strip.codec.axis == "channel":
+            share = share * square_shares(scale[-1])  # of the last block
+        else:
+            share = share * square_shares(scale[0])[:, None]
+    low, high = rows.min(), rows.max()
+    span = high - low
+    centroids = np.full(levels, BINS / 2)
+    if span > F(1e-35):
+        x = (rows - low) * (F(BINS) / span)
+        bins = np.clip(x.astype(np.int32), 0, BINS - 1).ravel()
+        weight = np.bincount(bins, share.ravel(), BINS)
+        moment = np.bincount(bins, (share * x).ravel(), BINS)
+        centroids = kmeans(weight, moment, levels)
+    unit = float(span) / BINS
+    centroids = float(low) + centroids * unit
+    first, last = centroids[0], centroids[-1]
+    scale = F((last - first) / 254) if last > first else F(0)
+    middle = F((first + last) / 2)
+    step = scale if scale > 0 else np.abs(middle)
+    zero = -middle / step if step > 0 else F(0)
+    table = np.zeros(16, np.int8)
+    if scale > 0:
+        for k in range(levels):
+            table[k] = round((centroids[k] - float(middle)) / float(scale))  # ties to even
+    side[0:24] = table.tobytes() + F(step).tobytes() + F(zero).tobytes()
+    return nearest(rows, (table[:levels].astype(F) - zero) * step)
+
+
+def square_shares(weights):
+    """Squares of weights relative to the largest."""
+    top = weights.max()
+    share = weights / top if top > 0 else np.zeros_like(weights)
+    return share * share
+
+
+def kmeans(weight, moment, levels):
+    """The `levels` centroids of least weighted squared error, ascending, in units of bins."""
+    safe = np.where(weight > 0, weight, 1)
+    x = np.where(weight > 0, moment / safe, np.arange(BINS))
+    w, m, s = (np.concatenate([[0], np.cumsum(v)]) for v in (weight, weight * x, weight * x * x))
+
+    def cost(i, j):
+        """Of putting bins i ..< j into one cluster, for an array of i or of j."""
+        mass, first = w[j] - w[i], m[j] - m[i]
+        return np.where(mass > 0, s[j] - s[i] - first * first / np.where(mass > 0, mass, 1), 0)
+
+    best = cost(0, np.arange(BINS + 1))
+    splits = [np.zeros(BINS + 1, int)]
+    for _ in range(1, levels):
+        before, best, split = best, np.zeros(BINS + 1), np.zeros(BINS + 1, int)
+        work = [(0, BINS + 1, 0, BINS)]
+        while work:  # the best split never moves left as j moves right
+            lower, upper, first, last = work.pop()
+            if lower >= upper:
+                continue
+            j = lower + (upper - lower) // 2
+            i = np.arange(first, min(last, j) + 1)
+            total = before[i] + cost(i, j)
+            where = first + int(np.argmin(total))
+            best[j], split[j] = total[where - first], where
+            work += [(lower, j, first, where), (j + 1, upper, where, last)]
+        splits.append(split)
+    centroids, end = np.zeros(levels), BINS
+    for k in reversed(range(levels)):
+        start = splits[k][end]
+        mass = w[end] - w[start]
+        if mass > 0:
+            centroids[k] = (m[end] - m[start]) / mass
+        else:
+            centroids[k] = centroids[k + 1] if k + 1 < levels else start
+        end = start
+    return centroids

@@ -1,0 +1,361 @@
+"""A second decoder of NibbleKV strips and pages, written from page-layout.md and codecs.md alone.
+
+It is meant to be read beside the two documents, not to be fast. Floats are computed in float32 in
+the order that the documents state, so results are equal bit for bit, not merely close.
+Needs numpy.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+F = np.float32
+LINE = 64
+
+
+class PageError(Exception):
+    """What a page, a codec or a shape must not be."""
+
+
+# ---- codecs.md: descriptions
+
+BITS = {
+    "float32": (32, [32]),
+    "float16": (16, [16]),
+    "bfloat16": (16, [16]),
+    "int8": (8, [8]),
+    "linear": (4, [2, 3, 4, 8]),
+    "clustered": (4, [2, 3, 4]),
+    "rotated": (4, [2, 3, 4]),
+}
+ROWS = ("float32", "float16", "bfloat16")
+
+
+@dataclass
+class Codec:
+    """A codec and its options: `linear:4 axis=channel group=32`."""
+
+    name: str
+    bits: int
+    axis: str = "token"
+    group: int = 0  # 0: the whole row, or the whole block
+    zero_point: bool = False
+    rotation: bool = False
+    mean: bool = False  # whether a mean was removed
+
+
+def parse_codec(text):
+    word, *options = text.split()
+    name, _, bits = word.partition(":")
+    if name not in BITS:
+        raise PageError(f"unknown codec {name!r}")
+    default, accepted = BITS[name]
+    codec = Codec(name, int(bits or default))
+    codec.zero_point, codec.rotation = name == "linear", name == "rotated"
+    if codec.bits not in accepted:
+        raise PageError(f"{name} has no form of {bits} bits")
+    for option in options:
+        key, _, value = option.partition("=")
+        if key == "axis" and value in ("token", "channel", "none"):
+            codec.axis = value
+        elif key == "group":
+            codec.group = int(value)
+        elif key == "zero_point" and value in ("true", "false"):
+            codec.zero_point = value == "true"
+        elif key == "rotation" and value in ("hadamard", "none"):
+            codec.rotation = value == "hadamard"
+        elif key == "mean" and value in ("removed", "kept"):
+            codec.mean = value == "removed"
+        else:
+            raise PageError(f"unknown option {option!r}")
+    if name in ROWS and options:
+        raise PageError("exact rows have no options")
+    if codec.axis == "none" and name != "clustered":
+        raise PageError("axis=none is for clustered alone")
+    if name == "clustered" and (codec.group or codec.zero_point):
+        raise PageError("clustered takes neither group nor zero_point")
+    if name == "rotated" and (codec.axis != "token" or codec.zero_point or not codec.rotation):
+        raise PageError("rotated is by token, symmetric and rotated")
+    return codec
+
+
+def lloyd_max(bits):
+    """The fixed table of `rotated`: signed bytes and the value of one unit."""
+    upper, unit = {
+        2: ([27, 90], "0x1.12f694p-6"),
+        3: ([10, 31, 55, 88], "0x1.90a73ap-6"),
+        4: ([6, 17, 29, 41, 55, 71, 91, 120], "0x1.7516f2p-6"),
+    }[bits]
+    return [-x for x in reversed(upper)] + upper, F(float.fromhex(unit))
+
+
+# ---- page-layout.md: strips
+
+UNIT_TILES = {8: 1, 4: 2, 3: 8, 2: 4}
+UNIT_BYTES = {8: 64, 4: 64, 3: 192, 2: 64}
+
+
+@dataclass
+class Strip:
+    """A codec bound to a shape, and where its bytes lie."""
+
+    codec: Codec
+    is_values: bool
+    channels: int
+    tokens: int
+
+    def __post_init__(self):
+        codec, tokens, channels = self.codec, self.tokens, self.channels
+        if not (tokens in (16, 32, 48) or (tokens % 64 == 0 and 64 <= tokens <= 1024)):
+            raise PageError(f"a page of {tokens} tokens is not possible")
+        if channels % 8 or not 8 <= channels <= 512:
+            raise PageError(f"head dimension {channels} is not possible")
+        self.padded = (channels + 15) // 16 * 16
+        self.block_tokens = min(tokens, 64)
+        self.group = channels
+        if codec.axis == "channel" and codec.group:
+            if codec.group % 16 or self.block_tokens % codec.group:
+                raise PageError(f"group={codec.group} does not divide a block")
+            self.block_tokens = codec.group
+        elif codec.axis == "token" and codec.group and codec.group != channels:
+            tiles = codec.group * self.block_tokens // 64
+            if codec.group % 16 or channels % codec.group or tiles % UNIT_TILES[codec.bits]:
+                raise PageError(f"group={codec.group} does not divide the row")
+            self.group = codec.group
+        self.blocks = tokens // self.block_tokens
+        if codec.name in ROWS:
+            width = self.padded if self.is_values else channels
+            size = width * self.block_tokens * codec.bits // 8
+            self.block_bytes = (size + LINE - 1) // LINE * LINE
+        else:
+            width = self.padded if self.is_values else channels
+            tiles = width * self.block_tokens // 64
+            units = -(-tiles // UNIT_TILES[codec.bits])
+            self.block_bytes = units * UNIT_BYTES[codec.bits]
+        self.code_bytes = self.blocks * self.block_bytes
+        self._place_side_data()
+
+    def _place_side_data(self):
+        """Offsets of the parts of the side data, in the order in which they lie."""
+        codec = self.codec
+        self.table_at = self.scale_at = self.zero_at = None
+        self.side_bytes = self.table_bytes = 0
+        if codec.name in ROWS:
+            return
+        if codec.name == "clustered":
+            self.table_at, self.table_bytes = 0, 24
+            self.side_bytes = 24
+            if codec.axis == "none":
+                return
+        self.scale_shape = (self.channels // self.group, self.tokens)
+        if codec.axis == "channel":
+            self.scale_shape = (self.blocks, self.channels)
+        size = 2 * self.scale_shape[0] * self.scale_shape[1]
+        self.scale_at = self.side_bytes
+        self.side_bytes += size
+        if codec.zero_point:
+            self.zero_at = self.side_bytes
+            self.side_bytes += size
+
+    @property
+    def bits_per_value(self):
+        return 8 * (self.code_bytes + self.side_bytes) / (self.tokens * self.channels)
+
+    def indices(self):
+        """Block, token of the block and channel of every element: arrays (tokens, channels)."""
+        t, d = np.meshgrid(np.arange(self.tokens), np.arange(self.channels), indexing="ij")
+        return t // self.block_tokens, t % self.block_tokens, d
+
+    def spread(self, side):
+        """Side values of shape scale_shape, one for every element: (tokens, channels)."""
+        side = side.reshape(self.scale_shape)
+        if self.codec.axis == "channel":
+            return np.repeat(side, self.block_tokens, axis=0)
+        return np.repeat(side, self.group, axis=0).T
+
+
+def page_offsets(heads):
+    """Byte offsets of each head's strips, and the page's bytes. `heads`: pairs (keys, values)."""
+    offset, result = 0, []
+    for keys, values in heads:
+        value_codes = offset + keys.code_bytes
+        key_side = value_codes + values.code_bytes
+        value_side = key_side + keys.side_bytes
+        result.append((offset, value_codes, key_side, value_side))
+        offset = (value_side + values.side_bytes + LINE - 1) // LINE * LINE
+    return result, offset
+
+
+# ---- page-layout.md: tiles and packing units
+
+
+def places(strip):
+    """Where each code lies: for every element, tile of its block and byte of the tile."""
+    _, t, d = strip.indices()
+    if strip.is_values:
+        return d // 16 * (strip.block_tokens // 4) + t // 4, d % 16 * 4 + t % 4
+    return d // 4 * (strip.block_tokens // 16) + t // 16, t % 16 * 4 + d % 4
+
+
+def pieces(strip):
+    """The pieces of every code: byte of the strip, lowest bit there, bits, lowest bit of code."""
+    block, _, _ = strip.indices()
+    tile, byte = places(strip)
+    base = block * strip.block_bytes
+    bits = strip.codec.bits
+    if bits == 8:
+        return [(base + tile * 64 + byte, 0 * tile, 8, 0)]
+    if bits == 4:
+        return [(base + tile // 2 * 64 + byte, tile % 2 * 4, 4, 0)]
+    if bits == 2:
+        return [(base + tile // 4 * 64 + byte, tile % 4 * 2, 2, 0)]
+    unit, k = base + tile // 8 * 192, tile % 8
+    return [(unit + k // 4 * 64 + byte, k % 4 * 2, 2, 0), (unit + 128 + byte, k, 1, 2)]
+
+
+def unpack(strip, data):
+    """Codes as unsigned integers, (tokens, channels)."""
+    codes = np.zeros((strip.tokens, strip.channels), np.int32)
+    for at, shift, bits, low in pieces(strip):
+        codes |= (data[at].astype(np.int32) >> shift & ((1 << bits) - 1)) << low
+    return codes
+
+
+def pack(strip, codes):
+    data = np.zeros(strip.code_bytes, np.uint8)
+    for at, shift, bits, low in pieces(strip):
+        np.bitwise_or.at(data, at, ((codes >> low & ((1 << bits) - 1)) << shift).astype(np.uint8))
+    return data
+
+
+def row_places(strip):
+    """Index of every element of exact rows in its block."""
+    block, t, d = strip.indices()
+    index = t * strip.padded + d if strip.is_values else d * strip.block_tokens + t
+    return block * (strip.block_bytes * 8 // strip.codec.bits) + index
+
+
+# ---- Number formats
+
+
+def from_bfloat16(bits):
+    return (bits.astype(np.uint32) << 16).view(F)
+
+
+def to_bfloat16(values):
+    u = np.asarray(values, F).view(np.uint32).astype(np.uint64)
+    return ((u + 0x7FFF + (u >> 16 & 1)) >> 16).astype(np.uint16)
+
+
+def from_float16(bits):
+    return bits.view(np.float16).astype(F)
+
+
+def to_float16(values):
+    with np.errstate(over="ignore"):
+        return np.asarray(values, F).astype(np.float16).view(np.uint16)
+
+
+# ---- codecs.md: rotation
+
+
+def signs(channels):
+    mask, result = (1 << 64) - 1, []
+    for d in range(channels):
+        z = (0x4E6962626C654B56 + (d // 64 + 1) * 0x9E3779B97F4A7C15) & mask
+        z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 & mask
+        z = (z ^ z >> 27) * 0x94D049BB133111EB & mask
+        z ^= z >> 31
+        result.append(-1 if z >> d % 64 & 1 else 1)
+    return np.array(result, F)
+
+
+def transform(rows):
+    """The matrix of the rotation without the signs; it is its own inverse."""
+    tokens, channels = rows.shape
+    power = channels & -channels
+    odd = channels // power
+    x = rows.reshape(tokens, odd, power).copy()
+    h = 1
+    while h < power:
+        pairs = x.reshape(tokens, odd, power // (2 * h), 2, h)
+        a, b = pairs[..., 0, :].copy(), pairs[..., 1, :].copy()
+        pairs[..., 0, :], pairs[..., 1, :] = a + b, a - b
+        h *= 2
+    x *= F(1 / math.sqrt(power))
+    if odd > 1:
+        source, x = x, np.zeros_like(x)
+        for i in range(odd):
+            for k in range(odd):
+                angle = 2 * math.pi * (i * k % odd) / odd
+                x[:, i] += F((math.cos(angle) + math.sin(angle)) / math.sqrt(odd)) * source[:, k]
+    return x.reshape(tokens, channels)
+
+
+# ---- Decoding
+
+
+def decode(strip, data, mean=None):
+    """One strip's bytes (codes, then side data) to float32 rows (tokens, channels)."""
+    data = np.frombuffer(bytes(data), np.uint8)
+    if data.size != strip.code_bytes + strip.side_bytes:
+        raise PageError(f"{data.size} bytes where {strip.code_bytes + strip.side_bytes} are needed")
+    codes, side = data[: strip.code_bytes], data[strip.code_bytes :]
+    refuse_padding(strip, codes)
+    rows = decode_codes(strip, codes, side)
+    if strip.codec.rotation:
+        rows = transform(rows) * signs(strip.channels)
+    if mean is not None:
+        rows = rows + np.asarray(mean, F)
+    return rows
+
+
+def decode_codes(strip, codes, side):
+    """Rows as they were encoded: rotated, without the mean."""
+    name = strip.codec.name
+    if name in ROWS:
+        index = row_places(strip)
+        if name == "float32":
+            return codes.view("<f4")[index].astype(F)
+        bits = codes.view("<u2")[index]
+        return from_float16(bits) if name == "float16" else from_bfloat16(bits)
+    entries, table_scale, table_zero = table(strip, side)
+    zero = np.full((strip.tokens, strip.channels), table_zero, F)
+    scale = np.full((strip.tokens, strip.channels), table_scale, F)
+    count = strip.side_bytes - strip.table_bytes
+    if strip.scale_at is not None:
+        size = count // 2 if strip.zero_at is not None else count
+        scale *= strip.spread(from_bfloat16(side[strip.scale_at :][:size].view("<u2")))
+        if strip.zero_at is not None:
+            zero += strip.spread(from_float16(side[strip.zero_at :][:size].view("<u2")))
+    return (entries[unpack(strip, codes)] - zero) * scale
+
+
+def table(strip, side):
+    """What each code stands for, and the table's scale and zero."""
+    codec = strip.codec
+    if codec.bits == 8:
+        return np.arange(256, dtype=np.uint8).view(np.int8).astype(F), F(1), F(0)
+    if codec.name == "clustered":
+        entries = side[:16].view(np.int8).astype(F)
+        return entries, *side[16:24].view("<f4").astype(F)
+    if codec.name == "rotated":
+        entries, unit = lloyd_max(codec.bits)
+        return np.array(entries, F), unit, F(0)
+    levels = 1 << codec.bits
+    entries = [c if codec.zero_point else 2 * c - (levels - 1) for c in range(levels)]
+    return np.array(entries, F), F(1), F(0)
+
+
+def refuse_padding(strip, codes):
+    """Bits that belong to no element are zero."""
+    if strip.codec.name in ROWS:
+        used = np.zeros(codes.size * 8 // strip.codec.bits, bool)
+        used[row_places(strip)] = True
+        used = np.repeat(np.where(used, 255, 0).astype(np.uint8), strip.codec.bits // 8)
+    else:
+        ones = (1 << strip.codec.bits) - 1
+        used = pack(strip, np.full((strip.tokens, strip.channels), ones, np.int32))
+    if np.any(codes & ~used):
+        raise PageError("padding is not zero")

@@ -1,0 +1,167 @@
+#define _POSIX_C_SOURCE 200112L  // posix_memalign
+#include "testing.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int failures;
+
+bool check(bool condition, const char *file, int line, const char *format, ...) {
+  if (condition) return true;
+  if (failures++ < 20) {
+    va_list arguments;
+    va_start(arguments, format);
+    fprintf(stderr, "%s:%d: ", file, line);
+    vfprintf(stderr, format, arguments);
+    fputc('\n', stderr);
+    va_end(arguments);
+  }
+  return false;
+}
+
+// ---- Random numbers: SplitMix64
+
+static uint64_t state = 1;
+
+void random_seed(uint64_t seed) { state = seed; }
+
+uint64_t random_word(void) {
+  uint64_t z = state += UINT64_C(0x9e3779b97f4a7c15);
+  z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+  z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
+  return z ^ (z >> 31);
+}
+
+int32_t random_below(int32_t limit) { return (int32_t)(random_word() % (uint64_t)limit); }
+
+// Nearly normal: the sum of twelve uniform numbers.
+float random_normal(void) {
+  float sum = -6;
+  for (int i = 0; i < 12; i++) sum += (float)(random_word() >> 40) * 0x1p-24f;
+  return sum;
+}
+
+void random_normals(float *values, size_t count, float mean) {
+  for (size_t i = 0; i < count; i++) values[i] = mean + random_normal();
+}
+
+// ---- Memory and errors
+
+void *exact_memory(size_t bytes) {
+  void *memory = NULL;
+  if (posix_memalign(&memory, 64, bytes)) abort();
+  memset(memory, 0, bytes);
+  return memory;
+}
+
+double relative_error(const float *a, const float *b, size_t count) {
+  double difference = 0, norm = 0;
+  for (size_t i = 0; i < count; i++) {
+    difference += ((double)a[i] - (double)b[i]) * ((double)a[i] - (double)b[i]);
+    norm += (double)b[i] * (double)b[i];
+  }
+  return sqrt(norm > 0 ? difference / norm : difference);
+}
+
+// ---- Strips
+
+const codec codecs[] = {
+    {"float32", NIBBLE_FLOAT32, NIBBLE_RULE_COPY, 0, NO_SCALES, 0, 0, 0},
+    {"float16", NIBBLE_FLOAT16, NIBBLE_RULE_COPY, 0, NO_SCALES, 0, 0, 3e-4f},
+    {"bfloat16", NIBBLE_BFLOAT16, NIBBLE_RULE_COPY, 0, NO_SCALES, 0, 0, 3e-3f},
+    {"int8", NIBBLE_INT8, NIBBLE_RULE_SYMMETRIC, 256, PER_TOKEN, 0, 0, 0.01f},
+    {"int8 by groups", NIBBLE_INT8, NIBBLE_RULE_SYMMETRIC, 256, PER_TOKEN, 16, 0, 0.01f},
+    {"int8 by channel", NIBBLE_INT8, NIBBLE_RULE_SYMMETRIC, 256, PER_CHANNEL, 0, 0, 0.01f},
+    {"linear 8", NIBBLE_INT8, NIBBLE_RULE_ZERO_POINT, 256, PER_TOKEN, 0, 0, 0.01f},
+    {"linear 4", NIBBLE_CODES4, NIBBLE_RULE_ZERO_POINT, 16, PER_TOKEN, 0, 0, 0.14f},
+    {"linear 3", NIBBLE_CODES3, NIBBLE_RULE_ZERO_POINT, 8, PER_TOKEN, 0, 0, 0.3f},
+    {"linear 2", NIBBLE_CODES2, NIBBLE_RULE_ZERO_POINT, 4, PER_TOKEN, 0, 0, 0.7f},
+    {"symmetric 4", NIBBLE_CODES4, NIBBLE_RULE_SYMMETRIC, 16, PER_TOKEN, 0, 0, 0.16f},
+    {"linear 4 by channel", NIBBLE_CODES4, NIBBLE_RULE_ZERO_POINT, 16, PER_CHANNEL, 0, 0, 0.14f},
+    {"linear 3 by channel", NIBBLE_CODES3, NIBBLE_RULE_ZERO_POINT, 8, PER_CHANNEL, 0, 32, 0.3f},
+    {"linear 4 by groups", NIBBLE_CODES4, NIBBLE_RULE_ZERO_POINT, 16, PER_TOKEN, 32, 0, 0.14f},
+    {"linear 2 by groups", NIBBLE_CODES2, NIBBLE_RULE_ZERO_POINT, 4, PER_TOKEN, 64, 0, 0.7f},
+    {"clustered 4", NIBBLE_CODES4, NIBBLE_RULE_FITTED, 16, PER_TOKEN, 0, 0, 0.14f},
+    {"clustered 3", NIBBLE_CODES3, NIBBLE_RULE_FITTED, 8, PER_TOKEN, 0, 0, 0.25f},
+    {"clustered 2", NIBBLE_CODES2, NIBBLE_RULE_FITTED, 4, PER_TOKEN, 0, 0, 0.45f},
+    {"clustered 4, table only", NIBBLE_CODES4, NIBBLE_RULE_FITTED, 16, NO_SCALES, 0, 0, 0.14f},
+    {"clustered 3 by channel", NIBBLE_CODES3, NIBBLE_RULE_FITTED, 8, PER_CHANNEL, 0, 0, 0.25f},
+    {"fixed 4", NIBBLE_CODES4, NIBBLE_RULE_FIXED, 16, PER_TOKEN, 0, 0, 0.2f},
+    {"fixed 3", NIBBLE_CODES3, NIBBLE_RULE_FIXED, 8, PER_TOKEN, 0, 0, 0.3f},
+    {"fixed 2", NIBBLE_CODES2, NIBBLE_RULE_FIXED, 4, PER_TOKEN, 0, 0, 0.5f},
+};
+const int32_t codec_count = sizeof codecs / sizeof *codecs;
+
+static int32_t add_side(nibble_strip *strip, int32_t bytes) {
+  const int32_t offset = strip->side_bytes;
+  strip->side_bytes += (bytes + 3) & ~3;
+  return offset;
+}
+
+static void make_table(const codec *codec, nibble_strip *strip) {
+  const float largest = codec->levels == 16 ? 2.7f : codec->levels == 8 ? 2.2f : 1.5f;
+  for (int32_t k = 0; k < codec->levels; k++) {
+    const int32_t about_zero = 2 * k - (codec->levels - 1);
+    if (codec->rule == NIBBLE_RULE_FIXED)
+      strip->fixed_table[k] = (int8_t)(about_zero * 127 / (codec->levels - 1));
+    else
+      strip->fixed_table[k] = (int8_t)(codec->rule == NIBBLE_RULE_ZERO_POINT ? k : about_zero);
+  }
+  strip->fixed_scale = codec->rule == NIBBLE_RULE_FIXED ? largest / 127 : 1;
+}
+
+bool make_strip(const codec *codec, bool is_values, int32_t tokens, int32_t channels,
+                nibble_strip *strip) {
+  const int32_t whole = tokens < NIBBLE_MAX_BLOCK_TOKENS ? tokens : NIBBLE_MAX_BLOCK_TOKENS;
+  *strip = (nibble_strip){
+      .kind = codec->kind,
+      .is_values = is_values,
+      .tokens = tokens,
+      .channels = channels,
+      .block_tokens = codec->block ? codec->block : whole,
+      .group_channels = codec->group ? codec->group : channels,
+      .token_scale = -1,
+      .token_zero = -1,
+      .channel_scale = -1,
+      .channel_zero = -1,
+      .table = -1,
+      .fixed_scale = 1,
+  };
+  const int32_t unit = codec->kind == NIBBLE_CODES3   ? 8
+                       : codec->kind == NIBBLE_CODES2 ? 4
+                       : codec->kind == NIBBLE_CODES4 ? 2
+                                                      : 1;
+  if (whole % strip->block_tokens || channels % strip->group_channels) return false;
+  if (codec->group && codec->group / 4 * (whole / 16) % unit) return false;
+  if (codec->rule == NIBBLE_RULE_FITTED)
+    strip->table = add_side(strip, NIBBLE_TABLE_ENTRIES + 8);
+  else if (codec->kind > NIBBLE_INT8)
+    make_table(codec, strip);
+  const bool has_zero = codec->rule == NIBBLE_RULE_ZERO_POINT;
+  if (codec->scales == PER_TOKEN) {
+    const int32_t bytes = channels / strip->group_channels * tokens * 2;
+    strip->token_scale = add_side(strip, bytes);
+    if (has_zero) strip->token_zero = add_side(strip, bytes);
+  } else if (codec->scales == PER_CHANNEL) {
+    const int32_t bytes = tokens / strip->block_tokens * channels * 2;
+    strip->channel_scale = add_side(strip, bytes);
+    if (has_zero) strip->channel_zero = add_side(strip, bytes);
+  }
+  nibble_strip_measure(strip);
+  return true;
+}
+
+int main(void) {
+  printf("instruction sets:");
+  for (const char *const *isa = nibble_available_isas(); *isa; isa++) printf(" %s", *isa);
+  printf("; in use: %s\n", nibble_isa());
+  test_integer_kernels();
+  test_rotation();
+  test_strips();
+  test_edges();
+  test_attention();
+  if (failures) fprintf(stderr, "%d checks failed\n", failures);
+  return failures ? 1 : 0;
+}

@@ -1,0 +1,52 @@
+// What the kernel tests share: checks, repeatable random numbers, exact allocations, strips.
+#ifndef NIBBLE_TESTING_H
+#define NIBBLE_TESTING_H
+
+#include <stdio.h>
+
+#include "CNibble.h"
+
+// Counts a failure and prints the first of them; returns the condition.
+#define CHECK(condition, ...) check(condition, __FILE__, __LINE__, __VA_ARGS__)
+__attribute__((format(printf, 4, 5))) bool check(bool condition, const char *file, int line,
+                                                 const char *format, ...);
+
+uint64_t random_word(void);
+void random_seed(uint64_t seed);
+int32_t random_below(int32_t limit);
+float random_normal(void);
+void random_normals(float *values, size_t count, float mean);
+
+// Zeroed memory of exactly this size, aligned to 64: the address sanitizer sees the first byte
+// beyond it.
+void *exact_memory(size_t bytes);
+
+// ‖a - b‖ / ‖b‖.
+double relative_error(const float *a, const float *b, size_t count);
+
+// A codec as StripLayoutBuilder lays it out.
+typedef struct {
+  const char *name;
+  nibble_kind kind;
+  nibble_rule rule;
+  int32_t levels;
+  enum { PER_TOKEN, PER_CHANNEL, NO_SCALES } scales;
+  int32_t group;  // channels that share a token's scale; 0: all of them
+  int32_t block;  // tokens that share a channel's scale; 0: the whole block
+  float error;    // largest relative error on normal rows
+} codec;
+
+extern const codec codecs[];
+extern const int32_t codec_count;
+
+// False where the codec does not come in this shape.
+bool make_strip(const codec *codec, bool is_values, int32_t tokens, int32_t channels,
+                nibble_strip *strip);
+
+void test_integer_kernels(void);
+void test_rotation(void);
+void test_strips(void);
+void test_edges(void);
+void test_attention(void);
+
+#endif

@@ -1,0 +1,129 @@
+import Foundation
+import NibbleKV
+import Testing
+
+@testable import NibbleEval
+
+@Suite(.serialized) struct BenchTests {
+  private func keys(_ report: some Encodable) throws -> Set<String> {
+    let data = Data(try JSONReport.text(report).utf8)
+    let object = try JSONSerialization.jsonObject(with: data) as? [String: Any]
+    return Set(try #require(object).keys)
+  }
+
+  @Test func decodeMeasuresEveryPolicy() throws {
+    var benchmark = DecodeBenchmark(queryHeads: 4, kvHeads: 2, headDim: 64, threads: 1)
+    benchmark.runs = 3
+    benchmark.readByteCount = 2 << 20
+    let policies = try Policy.list(argument: "float16,linear:4,rotated:4,clustered:4")
+    let rows = try benchmark.run(policies: policies, contexts: [700])
+    #expect(rows.map(\.policy) == ["float16", "linear:4", "rotated:4", "clustered:4"])
+    for row in rows {
+      #expect(row.relativeError < 2e-2)
+      #expect(row.runs == 3)
+      #expect(row.minMicroseconds > 0 && row.minMicroseconds <= row.medianMicroseconds)
+      #expect(row.machineReadBytesPerSecond > 0)
+      #expect(row.bytesPerSecond == Double(row.pageBytes) / (row.medianMicroseconds * 1e-6))
+    }
+    #expect(rows[0].compressedTokens == 0 && rows[0].bitsPerValue == 16)
+    #expect(rows[1].compressedTokens > 0 && rows[1].bitsPerValue < 5)
+    #expect(rows[1].pageBytes < rows[0].pageBytes)
+    #expect(
+      try keys(rows[0]) == [
+        "policy", "tokens", "compressed_tokens", "query_heads", "kv_heads", "head_dim", "threads",
+        "isa", "median_us", "min_us", "runs", "page_bytes", "bytes_per_second",
+        "machine_read_bytes_per_second", "bits_per_value", "relative_error",
+        "relative_error_tokens",
+      ]
+    )
+  }
+
+  @Test func decodeMeasuresAMiddleLayer() throws {
+    var benchmark = DecodeBenchmark(queryHeads: 2, kvHeads: 1, headDim: 64, threads: 1)
+    benchmark.runs = 1
+    benchmark.readByteCount = 2 << 20
+    let rows = try benchmark.run(
+      policies: Policy.list(argument: "balanced,rotated:4"),
+      contexts: [300]
+    )
+    // The first and the last layer have eight-bit keys; the middle ones do not.
+    #expect(rows[0].bitsPerValue == rows[1].bitsPerValue)
+  }
+
+  @Test func decodeRefusesWrongNumbers() throws {
+    let benchmark = DecodeBenchmark(queryHeads: 3, kvHeads: 2, headDim: 64, threads: 1)
+    #expect(throws: KVError.self) { try benchmark.run(policies: [.float16], contexts: [64]) }
+    #expect(throws: EvaluationError.self) { try benchmark.run(policies: [.float16], contexts: [0]) }
+  }
+
+  @Test func encodeMeasuresDistortion() throws {
+    let rows = try EncodeBenchmark(headDim: 64).run(
+      codecs: Policy.list(argument: "float32,int8,rotated:4,k=int8+v=rotated:4")
+    )
+    #expect(rows[0].relativeMSE == 0 && rows[0].bitsPerValue == 32)
+    #expect(rows[1].relativeMSE < 1e-4)
+    #expect(rows[2].relativeMSE > 0.005 && rows[2].relativeMSE < 0.012)
+    #expect(abs(rows[3].relativeMSE - (rows[1].relativeMSE + rows[2].relativeMSE) / 2) < 1e-9)
+    #expect(rows.allSatisfy { $0.nanosecondsPerValue > 0 && $0.rows == 4096 })
+    #expect(
+      try keys(rows[0]) == [
+        "codec", "head_dim", "rows", "nanoseconds_per_value", "bits_per_value", "relative_mse",
+      ]
+    )
+  }
+
+  @Test func encodeNeedsAPage() throws {
+    var benchmark = EncodeBenchmark(headDim: 64)
+    benchmark.rows = 63
+    #expect(throws: EvaluationError.self) { try benchmark.run(codecs: [.float16]) }
+  }
+
+  @Test func memoryGrowthIsMeasured() throws {
+    let shape = ModelShape(layers: 2, queryHeads: 8, kvHeads: 8, headDim: 128)
+    let benchmark = MemoryBenchmark(shape: shape, policy: .float16, threads: 1)
+    let report = try benchmark.run(context: 16_384)
+    #expect(report.float16Bytes == 16_384 * 2 * 8 * 128 * 2 * 2)
+    #expect(report.plannedBytes > report.float16Bytes)
+    // Other tests may give memory back meanwhile; the pages themselves are new.
+    #expect(report.residentGrowthBytes > report.float16Bytes * 7 / 10)
+    #expect(report.compressedTokens == 0)
+    #expect(
+      try keys(report) == [
+        "policy", "tokens", "layers", "kv_heads", "head_dim", "chunk", "threads", "planned_bytes",
+        "resident_growth_bytes", "float16_bytes", "compressed_tokens", "bits_per_value",
+      ]
+    )
+  }
+
+  @Test func chunksHaveALimit() {
+    let shape = ModelShape(layers: 1, queryHeads: 512, kvHeads: 512, headDim: 512)
+    let benchmark = MemoryBenchmark(shape: shape, policy: .float16, chunk: 65_536, threads: 1)
+    #expect(throws: EvaluationError.self) { try benchmark.run(context: 1) }
+  }
+
+  @Test func residentMemoryFollowsAllocations() throws {
+    let count = 256 << 20
+    let isReset = ResidentMemory.resetPeak()
+    let before = try ResidentMemory.current()
+    let memory = UnsafeMutableRawPointer.allocate(byteCount: count, alignment: 4096)
+    for page in stride(from: 0, to: count, by: 4096) {
+      memory.storeBytes(of: UInt8(truncatingIfNeeded: page), toByteOffset: page, as: UInt8.self)
+    }
+    // Other tests take and give back memory meanwhile.
+    #expect(try ResidentMemory.current() - before > count * 7 / 10)
+    memory.deallocate()
+    #expect(try ResidentMemory.peak() - before > count * 7 / 10)
+    if isReset {
+      ResidentMemory.resetPeak()
+      #expect(try ResidentMemory.peak() - before < count * 7 / 10)
+    }
+  }
+
+  @Test func statusLinesAreRead() {
+    let text = "Name:\tx\nVmHWM:\t    1234 kB\nVmRSS:\t  12 kB\nVmBad:\t twelve kB\n"
+    #expect(ResidentMemory.bytes(of: "VmHWM", inStatus: text) == 1234 * 1024)
+    #expect(ResidentMemory.bytes(of: "VmRSS", inStatus: text) == 12 * 1024)
+    #expect(ResidentMemory.bytes(of: "VmBad", inStatus: text) == nil)
+    #expect(ResidentMemory.bytes(of: "Vm", inStatus: text) == nil)
+  }
+}

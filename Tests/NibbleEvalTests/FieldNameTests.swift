@@ -1,0 +1,86 @@
+import Foundation
+import NibbleKV
+import Testing
+
+@testable import NibbleEval
+
+/// The names of JSON fields are a contract: Specs/cli.md.
+@Suite struct FieldNameTests {
+  private func object(_ report: some Encodable) throws -> [String: Any] {
+    let data = Data(try JSONReport.text(report).utf8)
+    return try #require(try JSONSerialization.jsonObject(with: data) as? [String: Any])
+  }
+
+  @Test func evaluation() throws {
+    let evaluation = try QualityEvaluation(
+      model: TinyModel(),
+      policies: [Policy(argument: "linear:4@recent=1024")],
+      threads: 1
+    )
+    let result = try #require(try evaluation.run(documents: [[1, 2, 3]]).first)
+    let row = try object(QualityRow(model: "tiny", quality: result))
+    #expect(
+      Set(row.keys) == [
+        "model", "policy", "documents", "tokens", "compressed_tokens", "bits_per_value",
+        "total_bytes", "exact_bytes", "positions", "kl_mean", "kl_mean_low", "kl_mean_high",
+        "kl_median", "kl_p99", "same_top_1", "perplexity", "perplexity_exact", "questions",
+        "recall", "recall_exact",
+      ]
+    )
+    // What does not exist is null, not absent.
+    #expect(row["recall"] is NSNull)
+    #expect(row["kl_mean"] is NSNull)
+    #expect(row["tokens"] as? Int == 3)
+    let compared = try object(RowReport(rows: [QualityRow(model: "tiny", quality: result)]))
+    #expect(Set(compared.keys) == ["rows"])
+  }
+
+  @Test func plan() throws {
+    let shape = ModelShape(layers: 2, queryHeads: 4, kvHeads: 2, headDim: 64)
+    let row = try PlanRow(
+      policy: .balanced,
+      shape: shape,
+      context: 4096,
+      chunk: 512,
+      threads: 1
+    )
+    let fields = try object(row)
+    #expect(
+      Set(fields.keys) == [
+        "policy", "context", "bytes", "bytes_per_token", "bits_per_value", "compressed_tokens",
+        "float16_bytes", "parts", "slack",
+      ]
+    )
+    let parts = try #require(fields["parts"] as? [String: Int])
+    #expect(Set(parts.keys) == ["codes", "tables", "scales", "tail", "sinks", "scratch"])
+    #expect(parts.values.reduce(row.slack, +) == row.bytes)
+  }
+
+  @Test func explanation() throws {
+    let shape = ModelShape(layers: 4, queryHeads: 4, kvHeads: 2, headDim: 64)
+    let explanation = PolicyExplanation(plan: try Plan(policy: .balanced, shape: shape))
+    let fields = try object(explanation)
+    #expect(Set(fields.keys) == ["policy", "bits_per_value", "rows", "notes"])
+    let rows = try #require(fields["rows"] as? [[String: Any]])
+    #expect(
+      Set(try #require(rows.first).keys) == [
+        "layers", "kv_heads", "side", "codec", "bits_per_value", "bytes_per_token", "reason",
+      ]
+    )
+    // int8 in one layer and one head: 64 channels and a scale.
+    let ends = try #require(explanation.rows.first { $0.layers == "0,3" })
+    #expect(ends.kvHeads == "all" && ends.side == "keys" && ends.codec == "int8")
+    #expect(ends.bytesPerToken == 64 * ends.bitsPerValue / 8)
+  }
+
+  @Test func generation() throws {
+    let report = GenerationReport(model: "m", policy: "p", promptTokens: 1)
+    #expect(
+      Set(try object(report).keys) == [
+        "model", "policy", "text", "prompt_tokens", "tokens", "tokens_per_second",
+        "time_to_first_token_us", "cache_bytes", "exact_cache_bytes", "compressed_tokens",
+        "bits_per_value", "finish_reason",
+      ]
+    )
+  }
+}
