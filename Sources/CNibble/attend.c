@@ -13,6 +13,7 @@ enum {
   CHUNK_ROWS = 16,  // rows that pass through a block together
   EXPAND_ROWS = 8,  // from here on a block is expanded once for all rows
   MAX_GROUPS = NIBBLE_MAX_CHANNELS / 16,
+  MAX_BLOCKS = NIBBLE_MAX_BLOCK_TOKENS / 16,
 };
 
 typedef struct {
@@ -34,6 +35,7 @@ size_t nibble_attend_scratch_bytes(void) { return (sizeof(scratch_memory) + 63) 
 
 // One strip at one block: where its codes and scales lie.
 typedef struct {
+  int32_t token;  // of the block's first row, in its stretch
   const nibble_strip *strip;
   int32_t kind;  // NIBBLE_INT8 once expanded
   const uint8_t *codes;
@@ -47,9 +49,16 @@ static const uint16_t *at(const uint8_t *side, int32_t offset, int32_t index) {
   return offset < 0 ? NULL : (const uint16_t *)(const void *)(side + offset) + index;
 }
 
+// Keys and values of a page may have blocks of different lengths. Softmax and weights go by
+// stretches, which both divide.
+static int32_t stretch_tokens(const nibble_strip *strip) {
+  return strip->tokens < NIBBLE_MAX_BLOCK_TOKENS ? strip->tokens : NIBBLE_MAX_BLOCK_TOKENS;
+}
+
 static block_view view_block(const nibble_strip *strip, const uint8_t *codes, const uint8_t *side,
                              int32_t block, ptrdiff_t ahead) {
   block_view view = {.strip = strip, .kind = strip->kind, .ahead = ahead};
+  view.token = block * strip->block_tokens % stretch_tokens(strip);
   view.codes = codes + block * nibble_block_bytes(strip->kind, strip->is_values,
                                                   strip->block_tokens, strip->channels);
   const int32_t token = block * strip->block_tokens, channel = block * strip->channels;
@@ -150,7 +159,7 @@ static void score_chunk(const nibble_kernels *kernels, const nibble_rows *rows, 
   if (nibble_is_rows(keys->kind)) {
     kernels->dot_rows[keys->kind](keys->codes, tokens, channels,
                                   rows->queries + (size_t)first * (size_t)channels,
-                                  (size_t)channels, count, s->scores[0], keys->ahead);
+                                  (size_t)channels, count, s->scores[0] + keys->token, keys->ahead);
     return;
   }
   const bool halves = wants_halves(strip);
@@ -175,7 +184,7 @@ static void score_chunk(const nibble_kernels *kernels, const nibble_rows *rows, 
           .token_zero = keys->token_zero ? keys->token_zero + g * strip->tokens : NULL,
           .zero = keys->table_zero,
           .minus = s->query_minus[first + i][g] * scale,
-          .scores = s->scores[i],
+          .scores = s->scores[i] + keys->token,
           .accumulate = g > 0,
       };
     }
@@ -232,8 +241,8 @@ static void weigh_chunk(const nibble_kernels *kernels, const nibble_rows *rows, 
   const int32_t padded = nibble_padded_channels(channels);
   float *accumulators = partial->accumulator + (size_t)first * (size_t)padded;
   if (nibble_is_rows(values->kind)) {
-    kernels->weigh_rows[values->kind](values->codes, tokens, padded, s->scores[0], count,
-                                      accumulators, values->ahead);
+    kernels->weigh_rows[values->kind](values->codes, tokens, padded, s->scores[0] + values->token,
+                                      count, accumulators, values->ahead);
     return;
   }
   const bool halves = wants_halves(strip);
@@ -242,7 +251,7 @@ static void weigh_chunk(const nibble_kernels *kernels, const nibble_rows *rows, 
     nibble_weight_start start[CHUNK_ROWS];
     for (int32_t i = 0; i < count; i++)
       start[i] = (nibble_weight_start){
-          .weights = s->scores[i],
+          .weights = s->scores[i] + values->token,
           .tokens = tokens,
           .token_scale = values->token_scale ? values->token_scale + g * strip->tokens : NULL,
           .token_zero = values->token_zero ? values->token_zero + g * strip->tokens : NULL,
@@ -291,19 +300,44 @@ static visible_range visible(const nibble_rows *rows) {
   return range;
 }
 
-static void attend_block(const nibble_kernels *kernels, const nibble_rows *rows,
-                         const nibble_partial *partial, block_view *keys, block_view *values,
-                         int64_t first_position, int32_t present, scratch_memory *s) {
-  if (rows->count > EXPAND_ROWS) {
-    if (!nibble_is_rows(keys->kind)) expand_block(kernels, keys, s->keys);
-    if (!nibble_is_rows(values->kind)) expand_block(kernels, values, s->values);
+// The blocks of one strip in one stretch.
+typedef struct {
+  block_view blocks[MAX_BLOCKS];
+  int32_t count;
+} stretch_view;
+
+static stretch_view view_stretch(const nibble_strip *strip, const uint8_t *codes,
+                                 const uint8_t *side, int32_t stretch, ptrdiff_t ahead) {
+  stretch_view view;
+  view.count = stretch_tokens(strip) / strip->block_tokens;
+  for (int32_t i = 0; i < view.count; i++)
+    view.blocks[i] = view_block(strip, codes, side, stretch * view.count + i, ahead);
+  return view;
+}
+
+static void expand_stretch(const nibble_kernels *kernels, stretch_view *view, int8_t *expanded) {
+  for (int32_t i = 0; i < view->count; i++) {
+    block_view *block = &view->blocks[i];
+    if (nibble_is_rows(block->kind)) return;
+    expand_block(kernels, block, expanded + (size_t)block->token * NIBBLE_MAX_CHANNELS);
   }
-  const int32_t tokens = keys->strip->block_tokens,
-                padded = nibble_padded_channels(keys->strip->channels);
+}
+
+static void attend_stretch(const nibble_kernels *kernels, const nibble_rows *rows,
+                           const nibble_partial *partial, stretch_view *keys, stretch_view *values,
+                           int64_t first_position, int32_t present, scratch_memory *s) {
+  if (rows->count > EXPAND_ROWS) {
+    expand_stretch(kernels, keys, s->keys);
+    expand_stretch(kernels, values, s->values);
+  }
+  const nibble_strip *strip = keys->blocks[0].strip;
+  const int32_t tokens = stretch_tokens(strip), padded = nibble_padded_channels(strip->channels);
   for (int32_t first = 0; first < rows->count; first += CHUNK_ROWS) {
-    score_chunk(kernels, rows, first, keys, s);
+    for (int32_t i = 0; i < keys->count; i++)
+      score_chunk(kernels, rows, first, &keys->blocks[i], s);
     soften_chunk(kernels, rows, first, partial, first_position, present, tokens, padded, s);
-    weigh_chunk(kernels, rows, first, partial, values, s);
+    for (int32_t i = 0; i < values->count; i++)
+      weigh_chunk(kernels, rows, first, partial, &values->blocks[i], s);
   }
 }
 
@@ -312,7 +346,7 @@ void nibble_attend(const nibble_run *run, const nibble_rows *rows, const nibble_
   const nibble_kernels *kernels = nibble_current_kernels();
   scratch_memory *s = scratch;
   const int32_t padded = nibble_padded_channels(run->keys->channels),
-                tokens = run->keys->block_tokens;
+                tokens = stretch_tokens(run->keys);
   for (int32_t row = 0; row < rows->count; row++) {
     partial->maximum[row] = -INFINITY;
     partial->sum[row] = 0;
@@ -331,19 +365,20 @@ void nibble_attend(const nibble_run *run, const nibble_rows *rows, const nibble_
     if (position > range.last) break;
     prefetch(next + run->key_side, run->keys->side_bytes);
     prefetch(next + run->value_side, run->values->side_bytes);
-    for (int32_t block = 0; block * tokens < present; block++) {
-      block_view keys =
-          view_block(run->keys, bytes + run->key_codes, bytes + run->key_side, block, ahead);
-      block_view values =
-          view_block(run->values, bytes + run->value_codes, bytes + run->value_side, block, ahead);
-      if (!is_quantized && !nibble_is_rows(keys.kind) && !keys.channel_scale) {
+    for (int32_t stretch = 0; stretch * tokens < present; stretch++) {
+      stretch_view keys =
+          view_stretch(run->keys, bytes + run->key_codes, bytes + run->key_side, stretch, ahead);
+      stretch_view values = view_stretch(run->values, bytes + run->value_codes,
+                                         bytes + run->value_side, stretch, ahead);
+      const block_view *block = &keys.blocks[0];
+      if (!is_quantized && !nibble_is_rows(block->kind) && !block->channel_scale) {
         for (int32_t first = 0; first < rows->count; first += CHUNK_ROWS)
-          quantize_chunk(kernels, rows, first, &keys, s);
+          quantize_chunk(kernels, rows, first, block, s);
         is_quantized = true;
       }
-      const int32_t left = present - block * tokens;
-      attend_block(kernels, rows, partial, &keys, &values, position + block * tokens,
-                   left < tokens ? left : tokens, s);
+      const int32_t left = present - stretch * tokens;
+      attend_stretch(kernels, rows, partial, &keys, &values, position + stretch * tokens,
+                     left < tokens ? left : tokens, s);
     }
   }
 }

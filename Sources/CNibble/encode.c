@@ -4,7 +4,11 @@
 
 #include "float_parts.h"
 
-enum { HISTOGRAM_BINS = 256 };
+enum {
+  HISTOGRAM_BINS = 256,
+  MAX_TOKENS = 1024,
+  MAX_FITTED_BLOCKS = MAX_TOKENS / NIBBLE_MAX_BLOCK_TOKENS,
+};
 
 typedef struct {
   float *scaled;    // [tokens][channels]
@@ -264,7 +268,7 @@ static void normalize(const nibble_kernels *kernels, const nibble_strip *strip, 
   const int32_t channels = strip->channels, tokens = strip->block_tokens;
   memcpy(m->scaled, rows, (size_t)(strip->tokens * channels) * sizeof *rows);
   for (int32_t t = 0; t < strip->tokens; t++) row_weight[t] = 1;
-  for (int32_t d = 0; d < channels; d++) channel_weight[d] = 1;
+  for (int32_t i = 0; i < strip->tokens / tokens * channels; i++) channel_weight[i] = 1;
   if (strip->token_scale >= 0)
     for (int32_t t = 0; t < strip->tokens; t++) {
       float *row = m->scaled + (size_t)(t * channels);
@@ -282,7 +286,7 @@ static void normalize(const nibble_kernels *kernels, const nibble_strip *strip, 
         const float scale = stored_scale(side, strip->channel_scale, block * channels + d,
                                          root_mean_square(kernels, column, tokens));
         for (int32_t t = 0; t < tokens; t++) first[(size_t)(t * channels)] *= inverse(scale);
-        channel_weight[d] = scale;
+        channel_weight[block * channels + d] = scale;
       }
 }
 
@@ -304,25 +308,27 @@ static void fill_histogram(const nibble_strip *strip, const encode_memory *m, fl
   memset(m->weight, 0, HISTOGRAM_BINS * sizeof(double));
   memset(m->moment, 0, HISTOGRAM_BINS * sizeof(double));
   const float *scaled = m->scaled;
-  for (int32_t t = 0; t < strip->tokens; t++)
+  for (int32_t t = 0; t < strip->tokens; t++) {
+    const float *of_block = channel_share + t / strip->block_tokens * strip->channels;
     for (int32_t d = 0; d < strip->channels; d++, scaled++) {
       const float x = (*scaled - low) * bins_per_unit;
       int32_t bin = (int32_t)x;
       bin = bin < 0 ? 0 : bin >= HISTOGRAM_BINS ? HISTOGRAM_BINS - 1 : bin;
-      const float share = row_share[t] * channel_share[d];
+      const float share = row_share[t] * of_block[d];
       m->weight[bin] += (double)share;
       m->moment[bin] += (double)(share * x);
     }
+  }
 }
 
 static void encode_fitted(const nibble_kernels *kernels, const nibble_strip *strip, int32_t levels,
                           const float *rows, uint8_t *side, const encode_memory *m) {
-  float row_weight[1024], channel_weight[NIBBLE_MAX_CHANNELS], low, high;
+  float row_weight[MAX_TOKENS], channel_weight[MAX_FITTED_BLOCKS * NIBBLE_MAX_CHANNELS], low, high;
   const size_t count = (size_t)strip->tokens * (size_t)strip->channels;
   normalize(kernels, strip, rows, side, m, row_weight, channel_weight);
   limits(m->scaled, (int32_t)count, 1, &low, &high);
   square_shares(row_weight, strip->tokens);
-  square_shares(channel_weight, strip->channels);
+  square_shares(channel_weight, strip->tokens / strip->block_tokens * strip->channels);
   const float range = high - low;
   double centroid[NIBBLE_TABLE_ENTRIES];
   // Below this range bins per unit would overflow: such values are one value for every purpose.

@@ -11,10 +11,6 @@
 
 #include "kernels.h"
 
-#if defined(__clang__)
-#pragma STDC FP_CONTRACT OFF
-#endif
-
 enum { NIBBLE_LANES = 16 };
 
 // Turns one row's integer sums into scores.

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "CNibble.h"
+#include "layout.h"
 
 // Prefix sums make the cost of putting bins i ..< j into one cluster O(1): sum of w x^2 - (sum of w
 // x)^2 / (sum of w).

@@ -9,6 +9,11 @@
 
 #include "CNibble.h"
 
+// No multiplication is contracted with an addition: every instruction set computes the same floats.
+#if defined(__clang__)
+#pragma STDC FP_CONTRACT OFF
+#endif
+
 // Bits of a float16 or bfloat16 as a float. Portable, so that every instruction set has the same
 // values.
 static inline float nibble_from_bfloat16(uint16_t bits) {

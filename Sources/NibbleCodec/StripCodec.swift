@@ -74,7 +74,7 @@ public struct StripCodec: Sendable {
       guard count > 0, count <= pageTokens * headDim * 16 else {
         throw .custom(name: name, message: "a strip of \(count) bytes is not possible")
       }
-      builder.custom(byteCount: count)
+      try builder.custom(byteCount: count)
     } else {
       try builder.build()
     }

@@ -32,7 +32,8 @@ struct StripLayoutBuilder {
   }
 
   /// A host's codec: its bytes are opaque, and attention sees the float rows that it decodes to.
-  mutating func custom(byteCount: Int) {
+  mutating func custom(byteCount: Int) throws(CodecError) {
+    try checkOptions()
     nibble_strip_measure(&layout)
     bytes.codes = (byteCount + 63) & ~63
   }
@@ -154,7 +155,7 @@ struct StripLayoutBuilder {
         codec: description.name,
         option: "group=\(group)",
         reason: "it is a multiple of 16 that divides the head dimension \(headDim)"
-          + (description.bits == 3 ? "; with 3 bits, of at least 128 / (page_tokens / 16)" : "")
+          + (unit > 4 ? "; with 3 bits, group times block tokens is a multiple of 512" : "")
       )
     }
   }
@@ -184,7 +185,8 @@ struct StripLayoutBuilder {
     case .int8, .linear:
       try refuse(description.axis == .none, "axis=none", because: "its levels need a scale")
     case .custom:
-      break
+      let hasScales = description.axis != plain.axis || description.group != nil || description.zeroPoint
+      try refuse(hasScales, "axis, group or zero_point", because: "its scales are its own affair")
     }
   }
 

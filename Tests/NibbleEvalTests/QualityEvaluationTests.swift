@@ -128,7 +128,10 @@ import Testing
         RecallQuestion(prompt: prompt, answer: Array(answer.prefix(1))),
       ]
     )
-    #expect(try evaluation.run(policy: .exact, threads: 1) == [true, false, true])
+    let answers = try evaluation.run(policy: .exact, threads: 1)
+    #expect(answers.map(\.isComplete) == [true, false, true])
+    #expect(answers.map(\.tokens) == [4, 4, 1])
+    #expect(answers.map(\.rightTokens) == [4, 3, 1])
   }
 
   @Test func comparisonReportsShares() throws {
@@ -145,8 +148,9 @@ import Testing
     )
     let rows = try comparison.run(policies: [.exact, Policy(argument: "linear:2")])
     #expect(rows.map(\.policy) == ["exact", "linear:2"])
-    #expect(rows[0].recall == 0.5 && rows[0].recallExact == 0.5)
-    #expect(rows[1].recallExact == 0.5 && rows[1].questions == 2)
+    #expect(rows[0].recall == 2.0 / 3 && rows[0].recallExact == 2.0 / 3)
+    #expect(rows[0].answersRecalled == 0.5 && rows[0].answersRecalledExact == 0.5)
+    #expect(rows[1].recallExact == 2.0 / 3 && rows[1].questions == 2)
   }
 
   @Test func wrongQuestionsAreRefused() {

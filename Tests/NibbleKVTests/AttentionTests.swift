@@ -96,6 +96,27 @@ import Testing
     }
   }
 
+  /// Blocks of 16 or 32 tokens on one side beside blocks of 64 on the other.
+  @Test func mixedBlockLengths() throws {
+    var short = CodecDescription.linear(4)
+    short.axis = .channel
+    for group in [16, 32] {
+      short.group = group
+      for (keys, values) in [(short, .rotated(4)), (.clustered(3), short), (short, .float16)] {
+        var policy = try Policy(argument: "linear:4@page_tokens=128@recent=9")
+        policy.keys = keys
+        policy.values = values
+        let shape = ModelShape(layers: 1, queryHeads: 4, kvHeads: 2, headDim: 80)
+        let filled = try Filled(shape: shape, policy: policy, tokens: 600)
+        var random = SeededRandom(10)
+        for count in [1, 30] {
+          let queries = random.normals(count * shape.queryHeads * 80)
+          #expect(relativeError(try filled.attend(queries), try filled.reference(queries)) < 2e-2)
+        }
+      }
+    }
+  }
+
   @Test func groupsOfChannels() throws {
     for text in ["linear:4@group=32", "linear:2@group=64", "int8@group=16", "rotated:4@group=64"] {
       let shape = ModelShape(layers: 1, queryHeads: 2, kvHeads: 1, headDim: 128)

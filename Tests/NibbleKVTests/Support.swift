@@ -89,3 +89,58 @@ struct Filled {
     )
   }
 }
+
+/// Rows of one layer, to be appended in any portions.
+struct TokenRows {
+  let keys: [Float]
+  let values: [Float]
+  private let rowLength: Int
+
+  init(_ tokens: Int, shape: ModelShape, seed: UInt64, mean: Float = 0) {
+    var random = SeededRandom(seed)
+    rowLength = shape.kvHeads * shape.headDim
+    keys = random.normals(tokens * rowLength, mean: mean)
+    values = random.normals(tokens * rowLength, mean: mean)
+  }
+
+  var count: Int { keys.count / rowLength }
+
+  func append(_ tokens: Range<Int>, to store: some KeyValueStore, layer: Int = 0) throws(KVError) {
+    let range = tokens.lowerBound * rowLength..<tokens.upperBound * rowLength
+    let newKeys = Array(keys[range])
+    let newValues = Array(values[range])
+    try store.append(keys: newKeys.span, values: newValues.span, layer: layer)
+  }
+
+  /// Appends `tokens` in portions of `chunk`.
+  func append(
+    _ tokens: Range<Int>,
+    by chunk: Int,
+    to store: some KeyValueStore,
+    layer: Int = 0
+  ) throws(KVError) {
+    for first in stride(from: tokens.lowerBound, to: tokens.upperBound, by: chunk) {
+      try append(first..<min(tokens.upperBound, first + chunk), to: store, layer: layer)
+    }
+  }
+}
+
+extension KeyValueStore {
+  /// Attention as an array.
+  func attended(
+    _ queries: [Float],
+    layer: Int = 0,
+    options: AttentionOptions = .standard
+  ) throws(KVError) -> [Float] {
+    var output = [Float](repeating: .nan, count: queries.count)
+    var span = output.mutableSpan
+    try attend(queries: queries.span, layer: layer, options: options, into: &span)
+    return output
+  }
+}
+
+/// Queries of `tokens` tokens.
+func randomQueries(_ tokens: Int = 1, shape: ModelShape, seed: UInt64 = 77) -> [Float] {
+  var random = SeededRandom(seed)
+  return random.normals(tokens * shape.queryHeads * shape.headDim)
+}

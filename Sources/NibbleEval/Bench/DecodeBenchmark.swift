@@ -116,33 +116,49 @@ public struct DecodeBenchmark: Sendable {
     let buffer = try ReadBuffer(byteCount: readByteCount)
     var rows: [DecodeRow] = []
     for context in contexts {
-      for cache in caches {
-        rows.append(try row(cache, context, chunks: chunks, buffer: buffer, progress: progress))
+      let candidates = try caches.map {
+        try Candidate(cache: $0, sequence: filled($0, context, chunks: chunks, progress: progress))
+      }
+      let times = try measure(candidates.map(\.sequence), buffer: buffer)
+      for (candidate, times) in zip(candidates, times) {
+        rows.append(try row(candidate, context, times, chunks: chunks))
       }
     }
     return rows
   }
 
+  private struct Candidate {
+    let cache: KVCache
+    let sequence: KVSequence
+  }
+
   private var layer: Int { layers / 2 }
 
-  private func row(
+  private func filled(
     _ cache: KVCache,
     _ context: Int,
     chunks: RandomChunks,
-    buffer: ReadBuffer,
     progress: ProgressHandler
-  ) throws -> DecodeRow {
-    let (error, errorTokens) = try relativeError(cache, context, chunks: chunks)
+  ) throws -> KVSequence {
     let sequence = cache.makeSequence()
     let phase = "\(cache.plan.policy.label), \(context) tokens"
     try chunks.fill(sequence, layers: layer..<layer + 1, context: context) { done in
       progress(WorkProgress(phase: phase, completed: done, total: context))
     }
-    let times = try measure(sequence, buffer: buffer)
-    let statistics = sequence.statistics
+    return sequence
+  }
+
+  private func row(
+    _ candidate: Candidate,
+    _ context: Int,
+    _ times: Times,
+    chunks: RandomChunks
+  ) throws -> DecodeRow {
+    let (error, errorTokens) = try relativeError(candidate.cache, context, chunks: chunks)
+    let statistics = candidate.sequence.statistics
     let middle = median(times.steps)
     return DecodeRow(
-      policy: cache.plan.policy.label,
+      policy: candidate.cache.plan.policy.label,
       tokens: context,
       compressedTokens: statistics.compressedTokens,
       queryHeads: queryHeads,
@@ -156,7 +172,7 @@ public struct DecodeBenchmark: Sendable {
       pageBytes: statistics.totalBytes,
       bytesPerSecond: Double(statistics.totalBytes) / (middle * 1e-6),
       machineReadBytesPerSecond: median(times.bandwidths),
-      bitsPerValue: pageBits(cache.plan),
+      bitsPerValue: pageBits(candidate.cache.plan),
       relativeError: error,
       relativeErrorTokens: errorTokens
     )
@@ -171,7 +187,7 @@ public struct DecodeBenchmark: Sendable {
 // MARK: - Time
 
 extension DecodeBenchmark {
-  private struct Times {
+  fileprivate struct Times {
     /// Microseconds of each step.
     var steps: [Double] = []
     /// Bytes per second of each reading between them.
@@ -183,21 +199,27 @@ extension DecodeBenchmark {
   private static let mostRuns = 40
   private static let enoughMicroseconds = 500_000.0
 
-  private func measure(_ sequence: KVSequence, buffer: ReadBuffer) throws(KVError) -> Times {
+  /// Takes the sequences in turn, round after round, so that a machine that slows down does so for all of them.
+  private func measure(
+    _ sequences: [KVSequence],
+    buffer: ReadBuffer
+  ) throws(KVError) -> [Times] {
     var random = RandomRows(seed: 13)
     let queries = random.normal(queryHeads * headDim)
     var output = [Float](repeating: 0, count: queries.count)
-    var times = Times()
-    for run in 0... {
-      let bandwidth = buffer.read(threads: threads)
-      var target = output.mutableSpan
-      let start = ContinuousClock.now
-      try sequence.attend(queries: queries.span, layer: layer, into: &target)
-      let time = (ContinuousClock.now - start) / .microseconds(1)
-      guard run >= Self.warmUps else { continue }
-      times.steps.append(time)
-      times.bandwidths.append(bandwidth)
-      if isEnough(times.steps) { break }
+    var times = sequences.map { _ in Times() }
+    for round in 0... {
+      for (index, sequence) in sequences.enumerated() {
+        let bandwidth = buffer.read(threads: threads)
+        var target = output.mutableSpan
+        let start = ContinuousClock.now
+        try sequence.attend(queries: queries.span, layer: layer, into: &target)
+        let time = (ContinuousClock.now - start) / .microseconds(1)
+        guard round >= Self.warmUps else { continue }
+        times[index].steps.append(time)
+        times[index].bandwidths.append(bandwidth)
+      }
+      if round >= Self.warmUps, times.allSatisfy({ isEnough($0.steps) }) { break }
     }
     return times
   }

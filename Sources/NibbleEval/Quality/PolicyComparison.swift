@@ -43,24 +43,29 @@ public struct PolicyComparison {
       return results.map { QualityRow(model: model.name, quality: $0) }
     }
     let recall = try RecallEvaluation(model: model, questions: questions)
-    let exact = try share(recall, policy: .exact, progress: progress)
+    let exact = try shares(recall, policy: .exact, progress: progress)
     return try zip(policies, results).map { policy, result in
       var row = QualityRow(model: model.name, quality: result)
       row.questions = questions.count
-      row.recallExact = exact
+      row.recallExact = exact.tokens
+      row.answersRecalledExact = exact.answers
       // The same codecs, windows and rows give the same answers.
-      row.recall =
-        policy == .exact ? exact : try share(recall, policy: policy, progress: progress)
+      let own = policy == .exact ? exact : try shares(recall, policy: policy, progress: progress)
+      row.recall = own.tokens
+      row.answersRecalled = own.answers
       return row
     }
   }
 
-  private func share(
+  private func shares(
     _ recall: RecallEvaluation,
     policy: Policy,
     progress: ProgressHandler
-  ) throws -> Double {
+  ) throws -> (tokens: Double, answers: Double) {
     let answers = try recall.run(policy: policy, threads: threads, progress: progress)
-    return Double(answers.count { $0 }) / Double(answers.count)
+    let tokens = answers.reduce(0) { $0 + $1.tokens }
+    let right = answers.reduce(0) { $0 + $1.rightTokens }
+    let complete = answers.count { $0.isComplete }
+    return (Double(right) / Double(tokens), Double(complete) / Double(answers.count))
   }
 }

@@ -36,10 +36,14 @@ public struct QualityRow: Encodable, Sendable {
   @NullableNumber public var perplexityExact: Double?
   /// Questions that were asked.
   public var questions = 0
-  /// Share of the questions recalled with the policy.
+  /// Share of the answers' tokens recalled with the policy.
   @NullableNumber public var recall: Double?
-  /// Share of the questions recalled with the exact cache.
+  /// Share of the answers' tokens recalled with the exact cache.
   @NullableNumber public var recallExact: Double?
+  /// Share of the answers recalled to the last token with the policy.
+  @NullableNumber public var answersRecalled: Double?
+  /// Share of the answers recalled to the last token with the exact cache.
+  @NullableNumber public var answersRecalledExact: Double?
 
   private enum CodingKeys: String, CodingKey {
     case model, policy, documents, tokens
@@ -58,6 +62,8 @@ public struct QualityRow: Encodable, Sendable {
     case perplexityExact = "perplexity_exact"
     case questions, recall
     case recallExact = "recall_exact"
+    case answersRecalled = "answers_recalled"
+    case answersRecalledExact = "answers_recalled_exact"
   }
 
   /// Makes a row without recall.

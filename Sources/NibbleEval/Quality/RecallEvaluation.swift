@@ -15,11 +15,21 @@ public struct RecallQuestion: Hashable, Sendable {
   }
 }
 
+/// How much of one answer a model recalled.
+public struct RecallAnswer: Hashable, Sendable {
+  /// Tokens of the answer.
+  public let tokens: Int
+  /// Of these, tokens that were the most probable ones, given the prompt and the answer before them.
+  public let rightTokens: Int
+
+  /// Whether greedy generation gives exactly this answer.
+  public var isComplete: Bool { rightTokens == tokens }
+}
+
 /// Asks a model for what its history holds.
 ///
-/// A question counts as recalled when greedy generation from the prompt gives exactly the answer's
-/// tokens. The prompt is fed in steps of at most a page, the answer token by token, as in decoding;
-/// the first wrong token ends a question.
+/// The prompt is fed in steps of at most a page, then the right answer token by token, as in decoding; a token counts as
+/// right when it was the most probable one.
 public struct RecallEvaluation {
   /// The model.
   public let model: any DecoderModel
@@ -52,14 +62,14 @@ public struct RecallEvaluation {
   ///   - threads: Threads of the cache; `nil` takes one for each core.
   ///   - catalogue: The codecs that the policy may name.
   ///   - progress: Told after every question.
-  /// - Returns: For each question, whether it was recalled.
+  /// - Returns: For each question, how much of the answer was recalled.
   /// - Throws: An error of the model or of the cache.
   public func run(
     policy: Policy,
     threads: Int? = nil,
     catalogue: CodecCatalogue = .standard,
     progress: ProgressHandler = { _ in }
-  ) throws -> [Bool] {
+  ) throws -> [RecallAnswer] {
     let cache = try KVCache(
       model: model.shape,
       policy: policy,
@@ -68,17 +78,17 @@ public struct RecallEvaluation {
     )
     let phase = "questions, \(policy.label)"
     return try questions.enumerated().map { index, question in
-      let isRecalled = try recalls(question, in: cache.makeSequence(), step: policy.pageTokens)
+      let answer = try ask(question, in: cache.makeSequence(), step: policy.pageTokens)
       progress(WorkProgress(phase: phase, completed: index + 1, total: questions.count))
-      return isRecalled
+      return answer
     }
   }
 
-  private func recalls(
+  private func ask(
     _ question: RecallQuestion,
     in sequence: KVSequence,
     step: Int
-  ) throws -> Bool {
+  ) throws -> RecallAnswer {
     var logits: [Float] = []
     for first in stride(from: 0, to: question.prompt.count, by: step) {
       let end = min(first + step, question.prompt.count)
@@ -88,11 +98,12 @@ public struct RecallEvaluation {
         logits: end == question.prompt.count ? .last : .none
       )
     }
+    var right = 0
     for (index, token) in question.answer.enumerated() {
-      guard topToken(logits) == token else { return false }
+      if topToken(logits) == token { right += 1 }
       guard index + 1 < question.answer.count else { break }
       logits = try model.forward(tokens: [token], store: sequence, logits: .last)
     }
-    return true
+    return RecallAnswer(tokens: question.answer.count, rightTokens: right)
   }
 }

@@ -26,6 +26,7 @@ enum MatrixProduct {
     mode: Mode
   ) {
     let beta: Float = mode == .add ? 1 : 0
+    limitThreads(operations: tokens * inputs * outputs)
     if tokens == 1 {
       cblas_sgemv(
         CblasRowMajor,
@@ -60,4 +61,15 @@ enum MatrixProduct {
       )
     }
   }
+
+  #if canImport(Accelerate)
+  private static func limitThreads(operations: Int) {}
+  #else
+  private static let mostThreads = openblas_get_num_threads()
+
+  /// Small products are faster on one thread than after waking others, which then wait for more by spinning.
+  private static func limitThreads(operations: Int) {
+    openblas_set_num_threads(operations < 32 << 20 ? 1 : mostThreads)
+  }
+  #endif
 }
