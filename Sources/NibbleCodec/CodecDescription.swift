@@ -46,7 +46,7 @@ public struct CodecDescription: Hashable, Sendable {
   public var zeroPoint: Bool
   /// Whether rows pass through the random signed Hadamard transform before they are encoded.
   public var isRotated: Bool
-  /// Whether the mean of the sequence's first sealed page is subtracted before encoding. Attention stays exact:
+  /// Whether the mean of the sequence's sealed rows is subtracted before encoding. Attention stays exact:
   /// softmax ignores a constant in the scores, and the softmax weights sum to one.
   public var removesMean: Bool
 

@@ -60,7 +60,7 @@ struct LayerMeans: Sendable {
       if let mean = keyMeans[head] { keys[head]?.add(mean) }
       if let mean = valueMeans[head] { values[head]?.add(mean) }
     }
-    if frames.isEmpty || page & (page - 1) == 0 {
+    if frames.isEmpty || MeanSchedule.renews(atPage: page) {
       let means = StripMeans(
         keys: keys.map { $0?.estimate },
         values: values.map { $0?.estimate }

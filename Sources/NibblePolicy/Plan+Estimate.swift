@@ -43,7 +43,7 @@ extension Plan {
       }
     }
     estimate.slack = pages.slackBytes
-    estimate.scratch = scratchBytes(chunk: chunk, threads: threads)
+    estimate.scratch = scratchBytes(threads: threads)
     estimate.context = context
     estimate.float16Bytes = context * valuesPerToken * 2
     let sealedTokens = sealed * policy.pageTokens
@@ -98,7 +98,7 @@ extension MemoryEstimate {
     let meanBytes = strips.reduce(0) { $0 + ($1.description.removesMean ? $1.headDim * 4 : 0) }
     codes += pages * (layer.pageLayout.byteCount - tableBytes - scaleBytes)
     tables += pages * tableBytes
-    scales += pages * scaleBytes + meanBytes
+    scales += pages * scaleBytes + MeanSchedule.count(pages: pages) * meanBytes
   }
 }
 

@@ -170,7 +170,8 @@ def encode_fitted(strip, rows, side):
         scale = store_scale(strip, side, root_mean_square(sets))
         rows = unsets(strip, sets * inverse(scale)[..., None])
         if strip.codec.axis == "channel":
-            share = share * square_shares(scale[-1])  # of the last block
+            shares = square_shares(scale)
+            share = share * np.repeat(shares, strip.tokens // len(shares), axis=0)
         else:
             share = share * square_shares(scale[0])[:, None]
     low, high = rows.min(), rows.max()

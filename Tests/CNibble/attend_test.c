@@ -91,8 +91,6 @@ static bool make_case(attend_case *c, const codec *keys, const codec *values) {
   *c = (attend_case){.key_codec = keys, .value_codec = values};
   if (!make_strip(keys, false, tokens, channels, &c->keys)) return false;
   if (!make_strip(values, true, tokens, channels, &c->values)) return false;
-  // Both sides of a page are cut into the same blocks.
-  if (c->keys.block_tokens != c->values.block_tokens) return false;
   make_pages(c);
   make_rows(c);
   return true;

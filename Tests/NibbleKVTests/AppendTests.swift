@@ -127,7 +127,8 @@ import Testing
     #expect(statistics.tailBytes == 2 * 4 * 32_768)
     #expect(statistics.sinkBytes == 2 * 8_192)
     #expect(statistics.exactBytes == 600 * 2 * 2 * 64 * 2 * 2)
-    #expect(statistics.bitsPerValue == 13_056 * 8 / (64 * 64 * 4.0))
+    let bits = Double(13_056 * 8) / Double(64 * 64 * 4)
+    #expect(statistics.bitsPerValue == bits)
     #expect(
       statistics.totalBytes
         == statistics.pageBytes + statistics.tailBytes + statistics.sinkBytes

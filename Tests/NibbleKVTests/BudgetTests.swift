@@ -127,7 +127,7 @@ import Testing
       }
       do {
         try rows.append(tokens, to: sequence)
-      } catch .budgetExceeded {
+      } catch KVError.budgetExceeded {
         failures += 1
         #expect(sequence.tokenCount == first)
         others = []

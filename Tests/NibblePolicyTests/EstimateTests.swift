@@ -41,8 +41,8 @@ import Testing
     let keys = plan.layers[0].keys[0].bytes
     let values = plan.layers[0].values[0].bytes
     let strips = 2 * 2 * 13
-    // A mean of 64 floats for the keys of each layer and head.
-    let means = 2 * 2 * 64 * 4
+    // Means of 64 floats for the keys of each layer and head, new at pages 0, 1, 2, 4 and 8.
+    let means = 5 * 2 * 2 * 64 * 4
     #expect(estimate.tables == strips * (keys.tables + values.tables))
     #expect(estimate.scales == strips * (keys.scales + values.scales) + means)
     let pageBytes = 2 * 13 * plan.layers[0].pageLayout.byteCount

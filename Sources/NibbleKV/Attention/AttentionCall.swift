@@ -44,7 +44,10 @@ struct AttentionCall {
       return
     }
     let floats = CombinedRows.floatCount(rows: cut.rowsOfBlock, padded: padded)
-    let results = Results(base: scratch.results(count: cut.itemCount * floats), floats: floats)
+    let results = Results(
+      base: try scratch.results(count: cut.itemCount * floats),
+      floats: floats
+    )
     workers.run(items: cut.itemCount) { item, worker in
       let combined = results.rows(item, count: cut.rowsOfBlock, padded: padded)
       do throws(KVError) {

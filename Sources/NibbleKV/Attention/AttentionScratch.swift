@@ -19,26 +19,19 @@ final class WorkerScratch: @unchecked Sendable {
   private var decodedBytes = 0
   private let memory: UnsafeMutableRawPointer
 
-  static let rows = Int(NIBBLE_MAX_ROWS)
-
-  /// Bytes of one worker's memory for a head dimension.
-  static func byteCount(headDim: Int) -> Int {
-    let padded = (headDim + 15) & ~15
-    return Int(nibble_attend_scratch_bytes())
-      + rows * (3 * padded * 4 + 3 * 4 + 8) + CombinedRows.floatCount(rows: rows, padded: padded)
-      * 4
-  }
+  static let rows = AttentionScratch.rows
 
   init(headDim: Int) {
     let padded = (headDim + 15) & ~15
     let rows = Self.rows
     let memory = UnsafeMutableRawPointer.allocate(
-      byteCount: Self.byteCount(headDim: headDim),
+      byteCount: AttentionScratch.workerBytes(headDim: headDim),
       alignment: 64
     )
     self.memory = memory
     kernel = memory
-    var offset = Int(nibble_attend_scratch_bytes())
+    precondition(nibble_attend_scratch_bytes() <= AttentionScratch.kernelBytes)
+    var offset = AttentionScratch.kernelBytes
     func next(_ count: Int) -> UnsafeMutablePointer<Float> {
       defer { offset += count * 4 }
       return (memory + offset).bindMemory(to: Float.self, capacity: count)
@@ -109,13 +102,8 @@ final class ScratchStore: Sendable {
     giveBack(try make())
   }
 
-  deinit { pool.discharge(bytes: free.withLock { $0.count } * byteCount) }
-
-  private var byteCount: Int { workers * WorkerScratch.byteCount(headDim: headDim) }
-
   private func make() throws(KVError) -> CallScratch {
-    try pool.charge(bytes: byteCount)
-    return CallScratch(workers: (0..<workers).map { _ in WorkerScratch(headDim: headDim) })
+    try CallScratch(workers: workers, headDim: headDim, pool: pool)
   }
 
   func take() throws(KVError) -> CallScratch {
@@ -133,18 +121,30 @@ final class ScratchStore: Sendable {
 /// `@unchecked`: used by one call at a time.
 final class CallScratch: @unchecked Sendable {
   let workers: [WorkerScratch]
+  private let pool: PagePool
+  private var chargedBytes: Int
   private var results: UnsafeMutablePointer<Float>?
   private var resultCount = 0
 
-  init(workers: [WorkerScratch]) {
-    self.workers = workers
+  init(workers: Int, headDim: Int, pool: PagePool) throws(KVError) {
+    let bytes = workers * AttentionScratch.workerBytes(headDim: headDim)
+    try pool.charge(bytes: bytes)
+    self.pool = pool
+    chargedBytes = bytes
+    self.workers = (0..<workers).map { _ in WorkerScratch(headDim: headDim) }
   }
 
-  deinit { results?.deallocate() }
+  deinit {
+    results?.deallocate()
+    pool.discharge(bytes: chargedBytes)
+  }
 
   /// Memory for results; grows as contexts grow.
-  func results(count: Int) -> UnsafeMutablePointer<Float> {
+  func results(count: Int) throws(KVError) -> UnsafeMutablePointer<Float> {
     if let results, resultCount >= count { return results }
+    let growth = (count - resultCount) * MemoryLayout<Float>.stride
+    try pool.charge(bytes: growth)
+    chargedBytes += growth
     results?.deallocate()
     let fresh = UnsafeMutablePointer<Float>.allocate(capacity: count)
     results = fresh

@@ -1,4 +1,4 @@
-internal import CNibble
+import NibblePolicy
 
 extension AttentionCall {
   /// How a call is cut into items. A function of shapes alone.
@@ -36,7 +36,6 @@ extension AttentionCall {
     /// Items below which pages are split into segments, so that several threads have work.
     private static let fewItems = 32
     private static let leastSegmentPages = 64
-    private static let mostSegments = 64
 
     init(call: AttentionCall) {
       heads = call.shape.kvHeads
@@ -49,8 +48,9 @@ extension AttentionCall {
       rowsOfBlock = tokensOfBlock * membersOfPart
       sealedPages = call.state.sealedCount
       pageCount = call.state.pages.count
-      let wanted = min(Self.mostSegments, pageCount / Self.leastSegmentPages)
-      segments = heads * parts * blocks < Self.fewItems ? max(1, wanted) : 1
+      let items = heads * parts * blocks
+      let wanted = min(AttentionScratch.mostSplitItems / items, pageCount / Self.leastSegmentPages)
+      segments = items < Self.fewItems ? max(1, wanted) : 1
     }
 
     var itemCount: Int { heads * parts * blocks * segments }
