@@ -40,13 +40,16 @@ public struct CodecDescription: Hashable, Sendable {
   /// The axis that shares a scale.
   public var axis: ScaleAxis
   /// Values that share a scale: channels for ``ScaleAxis/token``, tokens for ``ScaleAxis/channel``.
+  ///
   /// `nil` means the whole row, or the whole page.
   public var group: Int?
   /// Whether the levels have a zero point (asymmetric) or are symmetric about zero.
   public var zeroPoint: Bool
   /// Whether rows pass through the random signed Hadamard transform before they are encoded.
   public var isRotated: Bool
-  /// Whether the mean of the sequence's sealed rows is subtracted before encoding. Attention stays exact:
+  /// Whether the mean of the sequence's sealed rows is subtracted before encoding.
+  ///
+  /// Attention stays exact:
   /// softmax ignores a constant in the scores, and the softmax weights sum to one.
   public var removesMean: Bool
 

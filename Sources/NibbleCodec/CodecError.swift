@@ -23,6 +23,7 @@ public enum CodecError: Error, Hashable, Sendable {
 }
 
 extension CodecError: CustomStringConvertible {
+  /// What is wrong, with the value and what is possible.
   public var description: String {
     switch self {
     case .unknownCodec(let name, let nearest):

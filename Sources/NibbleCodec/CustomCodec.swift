@@ -19,6 +19,7 @@ public protocol CustomCodec: Sendable {
   /// - Parameters:
   ///   - tokens: Tokens of a page.
   ///   - headDim: Channels of a row.
+  /// - Returns: The bytes, the same for every strip of this shape.
   func byteCount(tokens: Int, headDim: Int) -> Int
 
   /// Encodes rows of shape (tokens, headDim) into exactly ``byteCount(tokens:headDim:)`` bytes.

@@ -172,7 +172,9 @@ extension StripCodec {
   package var codeBytes: Int { bytes.codes }
   package var sideBytes: Int { bytes.tables + bytes.scales }
 
-  /// The C layout. For a host's codec it is the layout of the float rows that it decodes to.
+  /// The C layout.
+  ///
+  /// For a host's codec it is the layout of the float rows that it decodes to.
   package var stripLayout: StripLayout { StripLayout(value: layout) }
 
   /// Encodes rows (pageTokens, headDim), which it overwrites: first the mean goes, then the rotation comes.

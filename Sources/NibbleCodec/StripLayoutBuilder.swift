@@ -185,7 +185,8 @@ struct StripLayoutBuilder {
     case .int8, .linear:
       try refuse(description.axis == .none, "axis=none", because: "its levels need a scale")
     case .custom:
-      let hasScales = description.axis != plain.axis || description.group != nil || description.zeroPoint
+      let hasScales =
+        description.axis != plain.axis || description.group != nil || description.zeroPoint
       try refuse(hasScales, "axis, group or zero_point", because: "its scales are its own affair")
     }
   }

@@ -6,7 +6,9 @@ public struct ByteBudget: Hashable, Sendable {
   /// No limit.
   public static let unlimited = ByteBudget(byteLimit: nil)
 
-  /// A limit in bytes. Negative counts are taken as 0, so that nothing fits.
+  /// A limit in bytes.
+  ///
+  /// Negative counts are taken as 0, so that nothing fits.
   public static func bytes(_ count: Int) -> ByteBudget { ByteBudget(byteLimit: max(0, count)) }
 
   /// A limit in units of 2^20 bytes.

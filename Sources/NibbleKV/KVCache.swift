@@ -80,7 +80,9 @@ public final class KVCache: Sendable {
   /// Threads that encode and attend.
   public var threadCount: Int { workers.count }
 
-  /// The instruction set in use: `avx512` or `scalar`. The environment variable `NIBBLE_ISA` chooses another.
+  /// The instruction set in use: `avx512` or `scalar`.
+  ///
+  /// The environment variable `NIBBLE_ISA` chooses another.
   public static var instructionSet: String { String(cString: nibble_isa()) }
 
   /// Makes an empty sequence.

@@ -38,6 +38,7 @@ public enum KVError: Error, Sendable {
 }
 
 extension KVError: CustomStringConvertible {
+  /// What is wrong, with the value and the limit.
   public var description: String {
     switch self {
     case .layerOutOfRange(let layer, let layers):

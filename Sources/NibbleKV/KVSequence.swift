@@ -142,7 +142,9 @@ public final class KVSequence: KeyValueStore {
 
   // MARK: - Fork and truncate
 
-  /// A second sequence with the same tokens. Pages are shared; only the page being filled is copied, by whichever of the
+  /// A second sequence with the same tokens.
+  ///
+  /// Pages are shared; only the page being filled is copied, by whichever of the
   /// two appends first.
   ///
   /// - Complexity: O(pages), without copying any.

@@ -5,9 +5,13 @@
 public struct AttentionOptions: Hashable, Sendable {
   /// Factor of the scores; `nil` means 1 / √headDim.
   public var scale: Float?
-  /// Sliding window: a query at position p sees positions p - window + 1 ... p. `nil` means all.
+  /// Sliding window: the positions that a query sees, its own included.
+  ///
+  /// `nil` means all.
   public var window: Int?
-  /// Soft cap c of the scores: c · tanh(score / c). `nil` means none.
+  /// Soft cap c of the scores: c · tanh(score / c).
+  ///
+  /// `nil` means none.
   public var softCap: Float?
 
   /// Scaled by 1 / √headDim, without window or cap.

@@ -29,7 +29,9 @@ struct LayerWriter {
   /// Tokens of one step: a longer append is taken as several, so that the tail stays small.
   static let stepTokens = 1024
 
-  /// Appends rows. If this throws, `state` is as it was but for pages that were due and have been sealed.
+  /// Appends rows.
+  ///
+  /// If this throws, `state` is as it was but for pages that were due and have been sealed.
   func append(_ rows: Rows, to state: inout LayerState) throws(KVError) {
     guard rows.count > Self.stepTokens else {
       try appendStep(rows, to: &state)

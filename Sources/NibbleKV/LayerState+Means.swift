@@ -69,7 +69,9 @@ struct LayerMeans: Sendable {
     }
   }
 
-  /// Forgets the vectors of pages from `count` on. What has been learned of the means stays.
+  /// Forgets the vectors of pages from `count` on.
+  ///
+  /// What has been learned of the means stays.
   mutating func keepPages(_ count: Int) {
     frames.removeAll { $0.firstPage >= count }
   }

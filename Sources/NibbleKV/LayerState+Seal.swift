@@ -4,7 +4,9 @@ import Synchronization
 
 /// Sealing: the oldest exact pages are encoded and their exact rows let go.
 extension LayerWriter {
-  /// Seals every page that is due. Each page is replaced only when all its strips are encoded.
+  /// Seals every page that is due.
+  ///
+  /// Each page is replaced only when all its strips are encoded.
   func sealOldPages(of state: inout LayerState) throws(KVError) {
     let due = geometry.sealablePages(of: state.tokenCount)
     guard due > state.sealedCount else { return }

@@ -8,7 +8,9 @@ extension LayerWriter {
     cutsSealedPage(state, at: tokens) ? [plan.exactLayout.byteCount: 1] : [:]
   }
 
-  /// Forgets the tokens from `tokens` on. A sealed page that is cut is decoded into the exact `page`; its rows keep the
+  /// Forgets the tokens from `tokens` on.
+  ///
+  /// A sealed page that is cut is decoded into the exact `page`; its rows keep the
   /// error that sealing gave them, and may be sealed again.
   func truncate(_ state: inout LayerState, to tokens: Int, page: Page?) throws(KVError) {
     let kept = geometry.pageCount(of: tokens)

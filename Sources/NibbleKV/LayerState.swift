@@ -2,7 +2,9 @@ internal import CNibble
 import NibbleCodec
 import NibblePolicy
 
-/// What one sequence holds of one layer: a sink page, sealed pages, exact pages. A value: forks copy it and share the pages.
+/// What one sequence holds of one layer: a sink page, sealed pages, exact pages.
+///
+/// A value: forks copy it and share the pages.
 struct LayerState: Sendable {
   /// Tokens of the layer.
   var tokenCount = 0
@@ -37,7 +39,9 @@ struct LayerState: Sendable {
   }
 }
 
-/// The numbers that decide where a token lies. Pure arithmetic, shared by append, attention and truncation.
+/// The numbers that decide where a token lies.
+///
+/// Pure arithmetic, shared by append, attention and truncation.
 struct LayerGeometry: Sendable {
   let sinks: Int
   let recent: Int

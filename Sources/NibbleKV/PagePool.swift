@@ -153,7 +153,9 @@ final class Page: @unchecked Sendable {
   deinit { pool.giveBack(slab: slab, index: index) }
 }
 
-/// Huge pages cut into pages of one size. `@unchecked`: `free` is guarded by the pool's lock.
+/// Huge pages cut into pages of one size.
+///
+/// `@unchecked`: `free` is guarded by the pool's lock.
 private final class Slab: @unchecked Sendable {
   let base: UnsafeMutableRawPointer
   let byteCount: Int

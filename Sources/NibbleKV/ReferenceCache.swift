@@ -1,7 +1,9 @@
 public import NibblePolicy
 import Synchronization
 
-/// A plain cache: 32-bit rows and ``ReferenceAttention``. Slow and exact; for tests and comparisons.
+/// A plain cache: 32-bit rows and ``ReferenceAttention``.
+///
+/// Slow and exact; for tests and comparisons.
 public final class ReferenceCache: KeyValueStore {
   /// The model's shape.
   public let shape: ModelShape

@@ -8,7 +8,9 @@ public struct CacheStatistics: Hashable, Sendable {
   public let sequenceCount: Int
 }
 
-/// What a sequence holds. Pages that it shares with others count in full.
+/// What a sequence holds.
+///
+/// Pages that it shares with others count in full.
 public struct SequenceStatistics: Hashable, Sendable {
   /// Tokens that every layer has.
   public let tokens: Int

@@ -1,7 +1,9 @@
 import Dispatch
 import Synchronization
 
-/// Runs items on several threads. Which thread takes which item never matters to the result.
+/// Runs items on several threads.
+///
+/// Which thread takes which item never matters to the result.
 struct Workers: Sendable {
   /// Threads that may work at once, the caller's included.
   let count: Int

@@ -1,7 +1,9 @@
 import NibblePolicy
 
 extension AttentionCall {
-  /// How a call is cut into items. A function of shapes alone.
+  /// How a call is cut into items.
+  ///
+  /// A function of shapes alone.
   struct Cut {
     /// One item's share.
     struct Item {

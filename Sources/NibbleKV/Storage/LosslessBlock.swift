@@ -48,6 +48,8 @@ package struct LosslessBlock: Hashable, Sendable {
   /// The bytes that were compressed.
   ///
   /// - Parameter byteCount: How many they are; nothing beyond is allocated, whatever the frame says.
+  /// - Returns: The bytes.
+  /// - Throws: ``Failure`` if the block is damaged or this build has no LZ4.
   package func expanded(byteCount: Int) throws(Failure) -> [UInt8] {
     switch encoding {
     case .raw:
@@ -126,7 +128,9 @@ extension LosslessBlock {
 
 extension KVSequence {
   /// Bytes that the sequence's sealed pages would take after LZ4, each page by itself and kept as it is where LZ4
-  /// does not win. For measurement: it tells whether a lossless stage is worth having.
+  /// does not win.
+  ///
+  /// For measurement: it tells whether a lossless stage is worth having.
   ///
   /// - Complexity: O(bytes of sealed pages).
   public func losslessPageBytes() -> Int {
