@@ -140,6 +140,25 @@ import Testing
     #expect(sequence.statistics == free.statistics)
   }
 
+  /// Decoding a context long enough to be split into segments takes no more than was planned.
+  @Test(arguments: [1, 5])
+  func workingMemoryIsPlanned(threads: Int) throws {
+    let shape = ModelShape(layers: 1, queryHeads: 6, kvHeads: 2, headDim: 40)
+    let policy = try Policy(argument: "rotated:4@page_tokens=16")
+    let cache = try KVCache(model: shape, policy: policy, threads: threads)
+    let before = cache.statistics.heldBytes
+    let rows = TokenRows(5000, shape: shape, seed: 1)
+    do {
+      let sequence = cache.makeSequence()
+      try rows.append(0..<5000, to: sequence)
+      _ = try sequence.attended(randomQueries(shape: shape))
+    }
+    let after = cache.statistics.heldBytes
+    #expect(after > before, "the results of the segments count")
+    let estimate = try cache.plan.estimate(context: 5000, threads: threads)
+    #expect(after <= estimate.scratch)
+  }
+
   @Test func aCutNeedsRoomForOnePage() throws {
     let policy = try Policy(argument: "linear:4@sinks=0@recent=0")
     let cache = try Self.cache(policy, slabs: 2)
