@@ -132,7 +132,7 @@ ptrdiff_t nibble_first_outside(const float *values, size_t count, float limit) {
 }
 
 void nibble_widen_float16(const uint16_t *source, size_t count, float *result) {
-  for (size_t i = 0; i < count; i++) result[i] = nibble_from_float16(source[i]);
+  nibble_current_kernels()->widen_float16(source, count, result);
 }
 
 void nibble_widen_bfloat16(const uint16_t *source, size_t count, float *result) {

@@ -242,6 +242,13 @@ extension StripCodec {
     } catch {
       throw .custom(name: custom.name, message: "\(error)")
     }
+    let wrong = nibble_first_outside(rows, valueCount, description.magnitudeLimit)
+    guard wrong < 0 else {
+      throw .custom(
+        name: custom.name,
+        message: "token \(wrong / headDim), channel \(wrong % headDim) decodes to \(rows[wrong])"
+      )
+    }
   }
 
   private func encode(

@@ -135,7 +135,7 @@ struct StripLayoutBuilder {
   private func blockTokens() throws(CodecError) -> Int {
     let whole = Int(layout.block_tokens)
     let tokens = description.group ?? whole
-    guard tokens <= whole, whole % tokens == 0, tokens % 16 == 0 else {
+    guard tokens > 0, tokens <= whole, whole % tokens == 0, tokens % 16 == 0 else {
       throw .unsupportedOption(
         codec: description.name,
         option: "group=\(tokens)",
@@ -150,7 +150,8 @@ struct StripLayoutBuilder {
     if group == headDim { return }
     let tiles = group / 4 * (Int(layout.block_tokens) / 16)
     let unit = description.bits == 3 ? 8 : description.bits == 2 ? 4 : 2
-    guard group < headDim, headDim % group == 0, group % 16 == 0, tiles % unit == 0 else {
+    guard group > 0, group < headDim, headDim % group == 0, group % 16 == 0, tiles % unit == 0
+    else {
       throw .unsupportedOption(
         codec: description.name,
         option: "group=\(group)",

@@ -10,6 +10,8 @@ public enum GenerationError: Error, Hashable, Sendable {
   case nonFiniteLogit(token: Int, value: String)
   /// The store's shape is not the model's.
   case wrongShape(store: String, model: String)
+  /// A step failed, and the layers could not be taken back to where they were: the store must not be used further.
+  case storeNotRestored(failure: String, cause: String)
   /// A stream can be read once, since reading it changes the store.
   case alreadyRead
 }
@@ -28,6 +30,8 @@ extension GenerationError: CustomStringConvertible {
       "the logit of token \(token) is \(value)"
     case .wrongShape(let store, let model):
       "the store holds \(store), but the model writes \(model)"
+    case .storeNotRestored(let failure, let cause):
+      "\(failure); and the store could not be taken back to where it was: \(cause)"
     case .alreadyRead:
       "this token stream has been read; call generate again for another"
     }

@@ -10,7 +10,7 @@ public struct GenerationOptions: Hashable, Sendable {
   public var stopStrings: [String]
   /// Goes on after the tokenizer's end tokens.
   public var ignoresEndTokens: Bool
-  /// The most prompt tokens that go through the model in one step; at least 1.
+  /// The most prompt tokens that go through the model in one step, 1 to 1,024.
   public var prefillChunk: Int
 
   /// Creates options.
@@ -41,8 +41,8 @@ public struct GenerationOptions: Hashable, Sendable {
         expected: "at least 1"
       )
     }
-    guard prefillChunk >= 1 else {
-      throw .invalidOption(name: "prefillChunk", value: "\(prefillChunk)", expected: "at least 1")
+    guard (1...1024).contains(prefillChunk) else {
+      throw .invalidOption(name: "prefillChunk", value: "\(prefillChunk)", expected: "1 to 1024")
     }
     guard !stopStrings.contains("") else {
       throw .invalidOption(name: "stopStrings", value: "an empty string", expected: "text")

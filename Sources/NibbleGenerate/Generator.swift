@@ -88,12 +88,8 @@ struct Generator {
   /// Runs the model; if it fails halfway, takes the layers back to where they were.
   private func step(_ tokens: [Int], logits: LogitsRequest) throws -> [Float] {
     let store = request.store
-    let tokenCount = store.tokenCount
-    do {
-      return try request.model.forward(tokens: tokens, store: store, logits: logits)
-    } catch {
-      try? store.truncate(to: tokenCount)
-      throw error
+    return try store.undoingOnFailure {
+      try request.model.forward(tokens: tokens, store: store, logits: logits)
     }
   }
 

@@ -69,7 +69,7 @@ enum AttendCheck {
   /// - Returns: The number of query tokens.
   @discardableResult
   static func check(
-    queries: Int,
+    queries: UnsafeBufferPointer<Float>,
     output: Int,
     layer: Int,
     tokens: Int,
@@ -80,14 +80,27 @@ enum AttendCheck {
       throw .layerOutOfRange(layer: layer, layers: shape.layers)
     }
     let row = shape.queryHeads * shape.headDim
-    guard queries % row == 0 else {
-      throw .wrongLength(what: "queries", count: queries, expected: "a multiple of \(row)")
+    guard queries.count % row == 0 else {
+      throw .wrongLength(what: "queries", count: queries.count, expected: "a multiple of \(row)")
     }
-    guard output == queries else {
-      throw .wrongLength(what: "output", count: output, expected: "\(queries)")
+    guard output == queries.count else {
+      throw .wrongLength(what: "output", count: output, expected: "\(queries.count)")
     }
-    guard queries / row <= tokens else {
-      throw .tooManyQueries(queries: queries / row, tokens: tokens)
+    guard queries.count / row <= tokens else {
+      throw .tooManyQueries(queries: queries.count / row, tokens: tokens)
+    }
+    let limit = Float.greatestFiniteMagnitude
+    let wrong = nibble_first_outside(queries.baseAddress, queries.count, limit)
+    guard wrong < 0 else {
+      throw .valueOutOfRange(
+        what: "query",
+        layer: layer,
+        token: wrong / row,
+        head: wrong % row / shape.headDim,
+        channel: wrong % shape.headDim,
+        value: queries[wrong],
+        limit: limit
+      )
     }
     if let scale = options.scale, !(scale.isFinite && scale > 0) {
       throw .invalidOption(name: "scale", value: "\(scale)", expected: "a positive number")
@@ -98,6 +111,6 @@ enum AttendCheck {
     if let cap = options.softCap, !(cap.isFinite && cap > 0) {
       throw .invalidOption(name: "soft cap", value: "\(cap)", expected: "a positive number")
     }
-    return queries / row
+    return queries.count / row
   }
 }

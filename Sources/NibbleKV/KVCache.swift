@@ -28,7 +28,7 @@ public final class KVCache: Sendable {
   let sequenceCount = Atomic(0)
 
   /// Most threads that a cache may use.
-  public static let threadLimit = 256
+  public static let threadLimit = Plan.threadLimit
 
   /// Creates a cache.
   ///

@@ -21,6 +21,8 @@ public enum KVError: Error, Sendable {
     value: Float,
     limit: Float
   )
+  /// Scores of a query and the keys that it sees are beyond a float's range.
+  case scoresOutOfRange(layer: Int, token: Int, queryHead: Int)
   /// Queries were given for more tokens than the layer holds.
   case tooManyQueries(queries: Int, tokens: Int)
   /// A scale, window or cap is not possible.
@@ -59,6 +61,9 @@ extension KVError: CustomStringConvertible {
       "\(what) of layer \(layer), new token \(token), head \(head), channel \(channel) is \(value); "
         + "finite values up to ±\(limit) can be held"
         + (limit == CodecDescription.float16.magnitudeLimit ? "; float32 rows hold more" : "")
+    case .scoresOutOfRange(let layer, let token, let head):
+      "the scores of layer \(layer), query token \(token), query head \(head) are beyond "
+        + "±\(Float.greatestFiniteMagnitude)"
     case .tooManyQueries(let queries, let tokens):
       "queries of \(queries) tokens, but the layer holds \(tokens)"
     case .invalidOption(let name, let value, let expected):

@@ -30,7 +30,8 @@ public final class KVSequence: KeyValueStore {
   /// Appends new tokens of one layer.
   ///
   /// First the pages that have become older than the policy's `recent` window are sealed; then the rows are added to the
-  /// tail. More than 1,024 tokens are taken in steps of 1,024, so the tail stays small however long the append is.
+  /// tail. More than 1,024 tokens are taken in steps of 1,024, so the tail stays small however long the append is; only the last
+  /// step's tokens then see their neighbours exactly, which is why prefill chunks are best kept to 1,024 tokens.
   ///
   /// - Parameters:
   ///   - keys: Shape (tokens, kvHeads, headDim), rotary embedding applied.
@@ -115,11 +116,9 @@ public final class KVSequence: KeyValueStore {
     guard layer >= 0, layer < shape.layers else {
       throw .layerOutOfRange(layer: layer, layers: shape.layers)
     }
-    let scratch = try cache.scratch.take()
-    defer { cache.scratch.giveBack(scratch) }
     try state.withLock { layers throws(KVError) in
       let count = try AttendCheck.check(
-        queries: queries.count,
+        queries: queries,
         output: output.count,
         layer: layer,
         tokens: layers[layer].tokenCount,
@@ -127,7 +126,10 @@ public final class KVSequence: KeyValueStore {
         options: options
       )
       guard let source = queries.baseAddress, let target = output.baseAddress else { return }
+      let scratch = try cache.scratch.take()
+      defer { cache.scratch.giveBack(scratch) }
       let call = AttentionCall(
+        layer: layer,
         kernels: cache.layers[layer],
         state: layers[layer],
         shape: shape,

@@ -26,21 +26,18 @@ struct LayerWriter {
     }
   }
 
-  /// Tokens of one step: a longer append is taken as several, so that the tail stays small.
-  static let stepTokens = 1024
-
   /// Appends rows.
   ///
   /// If this throws, `state` is as it was but for pages that were due and have been sealed.
   func append(_ rows: Rows, to state: inout LayerState) throws(KVError) {
-    guard rows.count > Self.stepTokens else {
+    guard rows.count > AppendStep.tokens else {
       try appendStep(rows, to: &state)
       return
     }
     var changed = state  // shares the pages: the way back if a later step fails
     var rest = rows
     while rest.count > 0 {
-      let count = min(rest.count, Self.stepTokens)
+      let count = min(rest.count, AppendStep.tokens)
       let step = Rows(
         keys: rest.keys,
         values: rest.values,

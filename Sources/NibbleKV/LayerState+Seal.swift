@@ -1,6 +1,5 @@
 import NibbleCodec
 import NibblePolicy
-import Synchronization
 
 /// Sealing: the oldest exact pages are encoded and their exact rows let go.
 extension LayerWriter {
@@ -28,7 +27,7 @@ extension LayerWriter {
     means: LayerMeans?
   ) throws(KVError) {
     let heads = plan.pageLayout.heads.count
-    let failure = Mutex<CodecError?>(nil)
+    let failure = FirstFailure()
     workers.run(items: pages.count * heads) { item, _ in
       let page = pages[item / heads]
       let target = fresh[item / heads]
@@ -36,10 +35,10 @@ extension LayerWriter {
         let means = means?.means(ofPage: first + item / heads)
         try encode(head: item % heads, of: page, into: target, means: means)
       } catch {
-        failure.withLock { $0 = error }
+        failure.record(.codec(error), item: item)
       }
     }
-    if let error = failure.withLock({ $0 }) { throw .codec(error) }
+    try failure.rethrow()
   }
 
   private func encode(

@@ -9,7 +9,7 @@ import Darwin
 
 /// Memory for pages: slabs of huge pages, cut into pages of one size, each size with its free pages.
 ///
-/// Every byte that the cache holds for pages and working memory is accounted here, so this is where the budget is kept.
+/// Slabs and the working memory of attention are accounted here, so this is where the budget is kept.
 final class PagePool: Sendable {
   private let budget: ByteBudget
   private let state = Mutex(State())

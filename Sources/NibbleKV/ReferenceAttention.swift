@@ -18,6 +18,7 @@ public enum ReferenceAttention {
   ///   - shape: The model's shape; its layer count does not matter here.
   ///   - options: Scale, window and cap.
   /// - Returns: Shape (queryTokens, queryHeads, headDim).
+  /// - Precondition: Whole rows, no more query tokens than tokens, and a window of at least 1.
   public static func attend(
     queries: [Float],
     keys: [Float],
@@ -28,6 +29,8 @@ public enum ReferenceAttention {
     let dim = shape.headDim
     let queryTokens = queries.count / (shape.queryHeads * dim)
     let tokens = keys.count / (shape.kvHeads * dim)
+    precondition(queryTokens <= tokens, "queries of \(queryTokens) tokens, keys of \(tokens)")
+    precondition(options.window ?? 1 >= 1, "a window of \(options.window ?? 1) tokens")
     let group = shape.queryHeads / shape.kvHeads
     let scale = options.scale.map(Double.init) ?? 1 / Double(dim).squareRoot()
     var output = [Double](repeating: 0, count: queries.count)

@@ -15,7 +15,10 @@ public final class ReferenceCache: KeyValueStore {
   }
 
   /// Creates an empty cache.
+  ///
+  /// - Precondition: `shape.validate()` does not throw.
   public init(shape: ModelShape) {
+    precondition((try? shape.validate()) != nil, "a shape that no model has: \(shape)")
     self.shape = shape
     layers = Mutex(Array(repeating: Rows(), count: shape.layers))
   }
@@ -46,14 +49,17 @@ public final class ReferenceCache: KeyValueStore {
     into output: inout MutableSpan<Float>
   ) throws(KVError) {
     let rows = layers.withLock { layer >= 0 && layer < $0.count ? $0[layer] : Rows() }
-    try AttendCheck.check(
-      queries: queries.count,
-      output: output.count,
-      layer: layer,
-      tokens: rows.keys.count / rowLength,
-      shape: shape,
-      options: options
-    )
+    let outputCount = output.count
+    try queries.withUnsafeBufferPointer { queries throws(KVError) in
+      _ = try AttendCheck.check(
+        queries: queries,
+        output: outputCount,
+        layer: layer,
+        tokens: rows.keys.count / rowLength,
+        shape: shape,
+        options: options
+      )
+    }
     let result = ReferenceAttention.attend(
       queries: Self.array(queries),
       keys: rows.keys,
@@ -66,12 +72,13 @@ public final class ReferenceCache: KeyValueStore {
 
   /// Forgets the tokens from `tokenCount` on.
   public func truncate(to tokenCount: Int) throws(KVError) {
-    let count = self.tokenCount
-    guard tokenCount >= 0, tokenCount <= count else {
-      throw .positionOutOfRange(position: tokenCount, tokens: count)
-    }
-    let length = tokenCount * rowLength
-    layers.withLock { layers in
+    let rowLength = self.rowLength
+    try layers.withLock { layers throws(KVError) in
+      let count = (layers.map(\.keys.count).min() ?? 0) / rowLength
+      guard tokenCount >= 0, tokenCount <= count else {
+        throw .positionOutOfRange(position: tokenCount, tokens: count)
+      }
+      let length = tokenCount * rowLength
       for index in layers.indices {
         layers[index].keys.removeLast(layers[index].keys.count - length)
         layers[index].values.removeLast(layers[index].values.count - length)

@@ -28,3 +28,19 @@ struct Workers: Sendable {
     }
   }
 }
+
+/// The failure of the first item that failed: the same one whatever the threads did.
+final class FirstFailure: Sendable {
+  private let first = Mutex<(item: Int, error: KVError)?>(nil)
+
+  func record(_ error: KVError, item: Int) {
+    first.withLock { first in
+      if let known = first, known.item <= item { return }
+      first = (item, error)
+    }
+  }
+
+  func rethrow() throws(KVError) {
+    if let failure = first.withLock({ $0 }) { throw failure.error }
+  }
+}

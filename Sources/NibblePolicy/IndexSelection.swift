@@ -20,7 +20,7 @@ extension IndexSelection: CustomStringConvertible {
   public var description: String {
     switch self {
     case .all: "all"
-    case .range(let range) where range.count == 1: "\(range.lowerBound)"
+    case .range(let range) where range.lowerBound == range.upperBound: "\(range.lowerBound)"
     case .range(let range): "\(range.lowerBound)-\(range.upperBound)"
     case .first(let count): "first \(count)"
     case .last(let count): "last \(count)"

@@ -2,7 +2,7 @@ internal import NibbleCodec
 
 extension Plan {
   /// Threads that an estimate accepts.
-  public static let threadLimit = 1024
+  public static let threadLimit = 256
 
   /// What a sequence of `context` tokens takes at its largest, when it is fed in chunks.
   ///
@@ -26,6 +26,9 @@ extension Plan {
     try check(chunk, "chunk", in: 1...ModelShape.tokenLimit)
     try check(threads, "threads", in: 1...Self.threadLimit)
 
+    // A longer append is taken in steps; until it ends, the tail that it began with is kept as the way back.
+    let isStepped = min(chunk, context) > AppendStep.tokens
+    let chunk = min(chunk, AppendStep.tokens)
     let sealed = sealedPages(before: context == 0 ? 0 : (context - 1) / chunk * chunk)
     let tailPages = mostTailPages(context: context, chunk: chunk)
     let hasSinks = policy.sinks > 0 && context > 0
@@ -42,8 +45,12 @@ extension Plan {
         pages.add(1, of: layer.sinkLayout.byteCount)
       }
     }
+    if isStepped, let page = layers.map(\.exactLayout.byteCount).max() {
+      estimate.tail += tailPages * page
+      pages.add(tailPages, of: page)
+    }
     estimate.slack = pages.slackBytes
-    estimate.scratch = scratchBytes(threads: threads)
+    estimate.scratch = scratchBytes(context: context, chunk: chunk, threads: threads)
     estimate.context = context
     estimate.float16Bytes = context * valuesPerToken * 2
     let sealedTokens = sealed * policy.pageTokens

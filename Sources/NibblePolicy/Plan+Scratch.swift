@@ -3,11 +3,13 @@ extension Plan {
   ///
   /// Each thread has the kernels' scratch and, for up to 64 query rows, the rows in two spaces, a partial result and the
   /// combined one. Decoding splits long contexts into at most 128 items, whose results wait to be combined.
-  func scratchBytes(threads: Int) -> Int {
-    let rows = min(shape.queryHeads / shape.kvHeads, AttentionScratch.rows)
+  func scratchBytes(context: Int, chunk: Int, threads: Int) -> Int {
+    let workers = threads * AttentionScratch.workerBytes(headDim: shape.headDim)
+    guard context / policy.pageTokens >= 2 * AttentionScratch.leastSegmentPages else { return workers }
+    let group = min(shape.queryHeads / shape.kvHeads, AttentionScratch.rows)
+    let rows = chunk == 1 ? group : AttentionScratch.rows
     let results = AttentionScratch.combinedBytes(rows: rows, headDim: shape.headDim)
-    return threads * AttentionScratch.workerBytes(headDim: shape.headDim)
-      + AttentionScratch.mostSplitItems * results
+    return workers + AttentionScratch.mostSplitItems * results
   }
 }
 
@@ -17,6 +19,8 @@ package enum AttentionScratch {
   package static let rows = 64
   /// Items that a call is split into at most when it is split by pages.
   package static let mostSplitItems = 128
+  /// Pages of one such item at least.
+  package static let leastSegmentPages = 64
   /// Room for the kernels' own scratch.
   package static let kernelBytes = 256 * 1024
 

@@ -20,7 +20,7 @@ import Testing
     #expect(estimate.scales == 0)
     #expect(estimate.tail == 2 * 4 * 32_768)
     #expect(estimate.sinks == 2 * 8192)
-    #expect(estimate.scratch == plan.scratchBytes(threads: 2))
+    #expect(estimate.scratch == plan.scratchBytes(context: 1000, chunk: 100, threads: 2))
     #expect(estimate.compressedTokens == 0)
     #expect(estimate.bitsPerValue == 16)
     #expect(estimate.float16Bytes == 1000 * 2 * 2 * 2 * 64 * 2)

@@ -82,6 +82,7 @@ public struct MemoryBenchmark: Sendable {
     let queries = random.normal(shape.queryHeads * shape.headDim)
     var output = [Float](repeating: 0, count: queries.count)
 
+    // Where the peak can't be reset it counts from the start of the process, of which little has happened yet.
     ResidentMemory.resetPeak()
     let before = try ResidentMemory.current()
     let cache = try KVCache(model: shape, policy: policy, threads: threads)

@@ -1,7 +1,6 @@
 internal import CNibble
 import NibbleCodec
 import NibblePolicy
-import Synchronization
 
 #if canImport(Glibc)
 import Glibc
@@ -14,6 +13,7 @@ import Darwin
 /// Work is cut into items of (KV head, block of query tokens, segment of pages). The cut depends on shapes alone and
 /// results are combined in the order of the segments, so the number of threads never changes the output.
 struct AttentionCall {
+  let layer: Int
   let kernels: LayerKernels
   let state: LayerState
   let shape: ModelShape
@@ -29,18 +29,18 @@ struct AttentionCall {
   func run(workers: Workers, scratch: CallScratch) throws(KVError) {
     guard queryTokens > 0 else { return }
     let cut = Cut(call: self)
-    let failure = Mutex<KVError?>(nil)
+    let failure = FirstFailure()
     guard cut.segments > 1 else {
       workers.run(items: cut.itemCount) { item, worker in
         let memory = scratch.workers[worker]
         do throws(KVError) {
           try attend(cut.item(item), into: memory.combined, memory: memory)
-          finish(cut.item(item), memory.combined)
+          try finish(cut.item(item), memory.combined)
         } catch {
-          failure.withLock { $0 = error }
+          failure.record(error, item: item)
         }
       }
-      if let error = failure.withLock({ $0 }) { throw error }
+      try failure.rethrow()
       return
     }
     let floats = CombinedRows.floatCount(rows: cut.rowsOfBlock, padded: padded)
@@ -53,10 +53,10 @@ struct AttentionCall {
       do throws(KVError) {
         try attend(cut.item(item), into: combined, memory: scratch.workers[worker])
       } catch {
-        failure.withLock { $0 = error }
+        failure.record(error, item: item)
       }
     }
-    if let error = failure.withLock({ $0 }) { throw error }
+    try failure.rethrow()
     for first in stride(from: 0, to: cut.itemCount, by: cut.segments) {
       let total = results.rows(first, count: cut.rowsOfBlock, padded: padded)
       let item = cut.item(first)
@@ -64,7 +64,7 @@ struct AttentionCall {
         let part = results.rows(first + segment, count: cut.rowsOfBlock, padded: padded)
         add(part, to: total, rows: item.rowCount)
       }
-      finish(item, total)
+      try finish(item, total)
     }
   }
 
@@ -89,8 +89,8 @@ struct AttentionCall {
     let geometry = kernels.geometry
     if item.hasSinks, let page = state.sinkPage {
       let tokens = geometry.sinkTokens(of: state.tokenCount)
-      let span = Span(kind: .sink, position: 0, pages: 1, lastTokens: tokens)
-      withAddress(page.base) { run(span, $0, item, memory, into: combined) }
+      let pageRun = PageRun(kind: .sink, position: 0, pages: 1, lastTokens: tokens)
+      withAddress(page.base) { run(pageRun, $0, item, memory, into: combined) }
     }
     if !item.sealed.isEmpty {
       if kernels.decodes(head: item.head) {
@@ -114,13 +114,13 @@ struct AttentionCall {
     let geometry = kernels.geometry
     let before = (pages.upperBound - 1) * geometry.pageTokens
     let paged = geometry.pagedTokens(of: state.tokenCount)
-    let span = Span(
+    let pageRun = PageRun(
       kind: kind,
       position: geometry.sinks + pages.lowerBound * geometry.pageTokens,
       pages: pages.count,
       lastTokens: min(geometry.pageTokens, paged - before)
     )
-    withAddresses(from: pages.lowerBound) { run(span, $0, item, memory, into: combined) }
+    withAddresses(from: pages.lowerBound) { run(pageRun, $0, item, memory, into: combined) }
   }
 
   /// The item's query rows, (tokens, members, headDim), in the model's space and rotated.
@@ -144,7 +144,7 @@ struct AttentionCall {
     token * shape.queryHeads + item.head * group + item.members.lowerBound + member
   }
 
-  private struct Span {
+  private struct PageRun {
     let kind: LayerKernels.PageKind
     let position: Int
     let pages: Int
@@ -168,7 +168,7 @@ struct AttentionCall {
 
   /// Attends over a span of pages and adds the result to the item's rows.
   private func run(
-    _ span: Span,
+    _ pageRun: PageRun,
     _ addresses: Addresses,
     _ item: Cut.Item,
     _ memory: WorkerScratch,
@@ -176,9 +176,9 @@ struct AttentionCall {
   ) {
     let head = item.head
     let rowCount = item.rowCount
-    let isCoded = span.kind == .sealed || span.kind == .decoded
+    let isCoded = pageRun.kind == .sealed || pageRun.kind == .decoded
     // All pages of a span share their means.
-    let page = (span.position - kernels.geometry.sinks) / kernels.geometry.pageTokens
+    let page = (pageRun.position - kernels.geometry.sinks) / kernels.geometry.pageTokens
     let means = isCoded ? state.means?.means(ofPage: page) : nil
     let keyMean = means?.keys[head]
     let valueMean = means?.values[head]
@@ -190,14 +190,14 @@ struct AttentionCall {
       }
     }
     let isRotated = isCoded && kernels.plan.keys[head].description.isRotated
-    let offsets = kernels.offsets(span.kind, head: head)
+    let offsets = kernels.offsets(pageRun.kind, head: head)
     var run = nibble_run(
       pages: addresses,
-      page_count: Int32(span.pages),
-      last_page_tokens: Int32(span.lastTokens),
-      first_position: Int64(span.position),
-      keys: kernels.keyStrip(span.kind, head: head),
-      values: kernels.valueStrip(span.kind, head: head),
+      page_count: Int32(pageRun.pages),
+      last_page_tokens: Int32(pageRun.lastTokens),
+      first_position: Int64(pageRun.position),
+      keys: kernels.keyStrip(pageRun.kind, head: head),
+      values: kernels.valueStrip(pageRun.kind, head: head),
       key_codes: offsets.keyCodes,
       key_side: offsets.keySide,
       value_codes: offsets.valueCodes,
@@ -208,7 +208,7 @@ struct AttentionCall {
       queries: isRotated ? memory.rotatedQueries : memory.queries,
       positions: memory.positions,
       bias: keyMean == nil ? nil : UnsafePointer(memory.bias),
-      window: Int64(options.window ?? 0),
+      window: Int64(min(options.window ?? 0, state.tokenCount)),
       scale: options.scale ?? 1 / Float(dim).squareRoot(),
       soft_cap: options.softCap ?? 0
     )
@@ -238,7 +238,12 @@ struct AttentionCall {
     let bytes = page.assumingMemoryBound(to: UInt8.self)
     let rows = UnsafeMutablePointer<Float>.allocate(capacity: keys.valueCount)
     defer { rows.deallocate() }
+    let first = memory.positions[0] - Int64(options.window ?? state.tokenCount)
     for index in item.sealed {
+      // Behind every row's window, or ahead of every row: nothing to decode.
+      let position = Int64(geometry.sinks + index * geometry.pageTokens)
+      if position > memory.positions[item.rowCount - 1] { break }
+      if position + Int64(geometry.pageTokens) <= first { continue }
       let base = state.pages[index].base
       do throws(CodecError) {
         try keys.decodeCoded(
@@ -270,13 +275,13 @@ struct AttentionCall {
       } catch {
         throw .codec(error)
       }
-      let span = Span(
+      let pageRun = PageRun(
         kind: .decoded,
         position: geometry.sinks + index * geometry.pageTokens,
         pages: 1,
         lastTokens: geometry.pageTokens
       )
-      withAddress(bytes) { run(span, $0, item, memory, into: combined) }
+      withAddress(bytes) { run(pageRun, $0, item, memory, into: combined) }
     }
   }
 
@@ -335,13 +340,18 @@ struct AttentionCall {
   }
 
   /// Divides by the sums, leaves the rotated space and writes the output.
-  private func finish(_ item: Cut.Item, _ combined: CombinedRows) {
+  private func finish(_ item: Cut.Item, _ combined: CombinedRows) throws(KVError) {
     let rotates = kernels.plan.values[item.head].description.isRotated && state.sealedCount > 0
     for (index, token) in item.tokens.enumerated() {
       for member in 0..<item.members.count {
         let row = index * item.members.count + member
         let target = output + self.row(of: token, item, member: member) * dim
-        let factor = combined.sum[row] > 0 ? 1 / combined.sum[row] : 0
+        let sum = combined.sum[row]
+        guard sum > 0, sum.isFinite, combined.maximum[row].isFinite else {
+          let head = item.head * group + item.members.lowerBound + member
+          throw .scoresOutOfRange(layer: layer, token: token, queryHead: head)
+        }
+        let factor = 1 / sum
         if rotates {
           nibble_rotate_back(combined.rotated(row), 1, Int32(dim))
           nibble_combine(combined.plain(row), 1, combined.rotated(row), 1, dim)

@@ -88,12 +88,13 @@ struct CombinedRows {
   }
 }
 
-/// Scratch for all workers of one call, handed out and taken back, so that steady decoding allocates nothing.
+/// Scratch for all workers of one call, handed out and taken back, so that steady decoding takes no memory.
 final class ScratchStore: Sendable {
   private let free = Mutex<[CallScratch]>([])
   private let pool: PagePool
   private let workers: Int
   private let headDim: Int
+  private static let mostIdle = 4
 
   init(pool: PagePool, workers: Int, headDim: Int) throws(KVError) {
     self.pool = pool
@@ -112,7 +113,8 @@ final class ScratchStore: Sendable {
   }
 
   func giveBack(_ scratch: CallScratch) {
-    free.withLock { $0.append(scratch) }
+    // Sequences that attend at the same time each have their own; few are kept for later.
+    free.withLock { if $0.count < Self.mostIdle { $0.append(scratch) } }
   }
 }
 

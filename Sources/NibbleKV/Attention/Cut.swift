@@ -37,7 +37,6 @@ extension AttentionCall {
 
     /// Items below which pages are split into segments, so that several threads have work.
     private static let fewItems = 32
-    private static let leastSegmentPages = 64
 
     init(call: AttentionCall) {
       heads = call.shape.kvHeads
@@ -51,7 +50,7 @@ extension AttentionCall {
       sealedPages = call.state.sealedCount
       pageCount = call.state.pages.count
       let items = heads * parts * blocks
-      let wanted = min(AttentionScratch.mostSplitItems / items, pageCount / Self.leastSegmentPages)
+      let wanted = min(AttentionScratch.mostSplitItems / items, pageCount / AttentionScratch.leastSegmentPages)
       segments = items < Self.fewItems ? max(1, wanted) : 1
     }
 

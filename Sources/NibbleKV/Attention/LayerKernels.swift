@@ -98,7 +98,4 @@ final class LayerKernels: @unchecked Sendable {
   func decodes(head: Int) -> Bool {
     plan.keys[head].custom != nil || plan.values[head].custom != nil
   }
-
-  /// Whether any head's sealed keys are rotated.
-  var rotatesKeys: Bool { plan.keys.contains { $0.description.isRotated } }
 }

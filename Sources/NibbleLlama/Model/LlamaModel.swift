@@ -24,6 +24,7 @@ public final class LlamaModel: DecoderModel {
     residency: WeightResidency = .automatic
   ) throws(CheckpointError) {
     configuration = try directory.configuration()
+    MatrixProduct.prepare(parameters: configuration.parameterEstimate)
     name = directory.name
     weights = try LlamaWeights(
       tensors: directory.weights(),
@@ -58,13 +59,9 @@ public final class LlamaModel: DecoderModel {
   ) throws -> [Float] {
     try check(tokens: tokens, store: store)
     guard !tokens.isEmpty else { return [] }
-    let tokenCount = store.tokenCount
-    do {
-      let hidden = try run(tokens: tokens, position: tokenCount, store: store)
+    return try store.undoingOnFailure {
+      let hidden = try run(tokens: tokens, position: store.tokenCount, store: store)
       return self.logits(hidden, tokens: tokens.count, request: logits)
-    } catch {
-      try? store.truncate(to: tokenCount)
-      throw error
     }
   }
 }

@@ -80,7 +80,7 @@ public enum WeightResidency: Hashable, Sendable {
 
 extension ModelConfiguration {
   /// Parameters of all matrices; the limits of the values keep it from overflowing.
-  fileprivate var parameterEstimate: Int {
+  var parameterEstimate: Int {
     let heads = 2 * (shape.queryHeads + shape.kvHeads) * shape.headDim
     let layer = hiddenSize * (heads + 3 * intermediateSize)
     return shape.layers * layer + vocabularySize * hiddenSize * (tiesEmbeddings ? 1 : 2)

@@ -26,7 +26,6 @@ enum MatrixProduct {
     mode: Mode
   ) {
     let beta: Float = mode == .add ? 1 : 0
-    limitThreads(operations: tokens * inputs * outputs)
     if tokens == 1 {
       cblas_sgemv(
         CblasRowMajor,
@@ -62,14 +61,13 @@ enum MatrixProduct {
     }
   }
 
-  #if canImport(Accelerate)
-  private static func limitThreads(operations: Int) {}
-  #else
-  private static let mostThreads = openblas_get_num_threads()
-
-  /// Small products are faster on one thread than after waking others, which then wait for more by spinning.
-  private static func limitThreads(operations: Int) {
-    openblas_set_num_threads(operations < 32 << 20 ? 1 : mostThreads)
+  /// Chooses the BLAS threads for a model, once, when it is loaded.
+  ///
+  /// Products of small models are faster on one thread than after waking others, which then spin for more. The number
+  /// of threads is a setting of the process.
+  static func prepare(parameters: Int) {
+    #if !canImport(Accelerate)
+    if parameters < 64 << 20 { openblas_set_num_threads(1) }
+    #endif
   }
-  #endif
 }
