@@ -9,7 +9,8 @@
 
 #include "CNibble.h"
 
-// No multiplication is contracted with an addition: but for exact rows, every instruction set computes the same floats.
+// No multiplication is contracted with an addition: but for exact rows, every instruction set
+// computes the same floats.
 #if defined(__clang__)
 #pragma STDC FP_CONTRACT OFF
 #endif

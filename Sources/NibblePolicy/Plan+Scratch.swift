@@ -5,7 +5,8 @@ extension Plan {
   /// combined one. Decoding splits long contexts into at most 128 items, whose results wait to be combined.
   func scratchBytes(context: Int, chunk: Int, threads: Int) -> Int {
     let workers = threads * AttentionScratch.workerBytes(headDim: shape.headDim)
-    guard context / policy.pageTokens >= 2 * AttentionScratch.leastSegmentPages else { return workers }
+    let pages = context / policy.pageTokens
+    guard pages >= 2 * AttentionScratch.leastSegmentPages else { return workers }
     let group = min(shape.queryHeads / shape.kvHeads, AttentionScratch.rows)
     let rows = chunk == 1 ? group : AttentionScratch.rows
     let results = AttentionScratch.combinedBytes(rows: rows, headDim: shape.headDim)

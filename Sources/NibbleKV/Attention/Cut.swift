@@ -50,7 +50,10 @@ extension AttentionCall {
       sealedPages = call.state.sealedCount
       pageCount = call.state.pages.count
       let items = heads * parts * blocks
-      let wanted = min(AttentionScratch.mostSplitItems / items, pageCount / AttentionScratch.leastSegmentPages)
+      let wanted = min(
+        AttentionScratch.mostSplitItems / items,
+        pageCount / AttentionScratch.leastSegmentPages
+      )
       segments = items < Self.fewItems ? max(1, wanted) : 1
     }
 
