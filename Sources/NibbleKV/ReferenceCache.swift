@@ -16,9 +16,12 @@ public final class ReferenceCache: KeyValueStore {
 
   /// Creates an empty cache.
   ///
-  /// - Precondition: `shape.validate()` does not throw.
+  /// - Precondition: `shape` has layers, heads and channels.
   public init(shape: ModelShape) {
-    precondition((try? shape.validate()) != nil, "a shape that no model has: \(shape)")
+    precondition(
+      shape.layers > 0 && shape.queryHeads > 0 && shape.kvHeads > 0 && shape.headDim > 0,
+      "no model has the shape \(shape)"
+    )
     self.shape = shape
     layers = Mutex(Array(repeating: Rows(), count: shape.layers))
   }
