@@ -55,26 +55,27 @@ static int32_t stretch_tokens(const nibble_strip *strip) {
   return strip->tokens < NIBBLE_MAX_BLOCK_TOKENS ? strip->tokens : NIBBLE_MAX_BLOCK_TOKENS;
 }
 
-static block_view view_block(const nibble_strip *strip, const uint8_t *codes, const uint8_t *side,
-                             int32_t block, ptrdiff_t ahead) {
-  block_view view = {.strip = strip, .kind = strip->kind, .ahead = ahead};
-  view.token = block * strip->block_tokens % stretch_tokens(strip);
-  view.codes = codes + block * nibble_block_bytes(strip->kind, strip->is_values,
-                                                  strip->block_tokens, strip->channels);
+static void view_block(block_view *view, const nibble_strip *strip, const uint8_t *codes,
+                       const uint8_t *side, int32_t block, ptrdiff_t ahead) {
   const int32_t token = block * strip->block_tokens, channel = block * strip->channels;
-  view.token_scale = at(side, strip->token_scale, token);
-  view.token_zero = at(side, strip->token_zero, token);
-  view.channel_scale = at(side, strip->channel_scale, channel);
-  view.channel_zero = at(side, strip->channel_zero, channel);
-  view.table = strip->fixed_table;
-  view.table_scale = strip->fixed_scale;
-  view.table_zero = strip->fixed_zero;
+  view->strip = strip;
+  view->kind = strip->kind;
+  view->ahead = ahead;
+  view->token = token % stretch_tokens(strip);
+  view->codes = codes + block * nibble_block_bytes(strip->kind, strip->is_values,
+                                                   strip->block_tokens, strip->channels);
+  view->token_scale = at(side, strip->token_scale, token);
+  view->token_zero = at(side, strip->token_zero, token);
+  view->channel_scale = at(side, strip->channel_scale, channel);
+  view->channel_zero = at(side, strip->channel_zero, channel);
+  view->table = strip->fixed_table;
+  view->table_scale = strip->fixed_scale;
+  view->table_zero = strip->fixed_zero;
   if (strip->table >= 0) {
-    view.table = (const int8_t *)side + strip->table;
-    memcpy(&view.table_scale, side + strip->table + NIBBLE_TABLE_ENTRIES, sizeof(float));
-    memcpy(&view.table_zero, side + strip->table + NIBBLE_TABLE_ENTRIES + 4, sizeof(float));
+    view->table = (const int8_t *)side + strip->table;
+    memcpy(&view->table_scale, side + strip->table + NIBBLE_TABLE_ENTRIES, sizeof(float));
+    memcpy(&view->table_zero, side + strip->table + NIBBLE_TABLE_ENTRIES + 4, sizeof(float));
   }
-  return view;
 }
 
 // Many rows: expand once and go on with signed bytes.
@@ -306,13 +307,11 @@ typedef struct {
   int32_t count;
 } stretch_view;
 
-static stretch_view view_stretch(const nibble_strip *strip, const uint8_t *codes,
-                                 const uint8_t *side, int32_t stretch, ptrdiff_t ahead) {
-  stretch_view view;
-  view.count = stretch_tokens(strip) / strip->block_tokens;
-  for (int32_t i = 0; i < view.count; i++)
-    view.blocks[i] = view_block(strip, codes, side, stretch * view.count + i, ahead);
-  return view;
+static void view_stretch(stretch_view *view, const nibble_strip *strip, const uint8_t *codes,
+                         const uint8_t *side, int32_t stretch, ptrdiff_t ahead) {
+  view->count = stretch_tokens(strip) / strip->block_tokens;
+  for (int32_t i = 0; i < view->count; i++)
+    view_block(&view->blocks[i], strip, codes, side, stretch * view->count + i, ahead);
 }
 
 static void expand_stretch(const nibble_kernels *kernels, stretch_view *view, int8_t *expanded) {
@@ -354,9 +353,10 @@ void nibble_attend(const nibble_run *run, const nibble_rows *rows, const nibble_
   memset(partial->accumulator, 0, (size_t)rows->count * (size_t)padded * sizeof(float));
   const visible_range range = visible(rows);
   bool is_quantized = false;
+  stretch_view keys, values;
   for (int32_t page = 0; page < run->page_count; page++) {
     const uint8_t *bytes = run->pages[page],
-                  *next = page + 1 < run->page_count ? run->pages[page + 1] : bytes;
+                  *next = page + 1 < run->page_count + run->has_next ? run->pages[page + 1] : bytes;
     const ptrdiff_t ahead = next - bytes;
     const bool is_last = page + 1 == run->page_count;
     const int32_t present = is_last ? run->last_page_tokens : run->keys->tokens;
@@ -366,10 +366,9 @@ void nibble_attend(const nibble_run *run, const nibble_rows *rows, const nibble_
     prefetch(next + run->key_side, run->keys->side_bytes);
     prefetch(next + run->value_side, run->values->side_bytes);
     for (int32_t stretch = 0; stretch * tokens < present; stretch++) {
-      stretch_view keys =
-          view_stretch(run->keys, bytes + run->key_codes, bytes + run->key_side, stretch, ahead);
-      stretch_view values = view_stretch(run->values, bytes + run->value_codes,
-                                         bytes + run->value_side, stretch, ahead);
+      view_stretch(&keys, run->keys, bytes + run->key_codes, bytes + run->key_side, stretch, ahead);
+      view_stretch(&values, run->values, bytes + run->value_codes, bytes + run->value_side, stretch,
+                   ahead);
       const block_view *block = &keys.blocks[0];
       if (!is_quantized && !nibble_is_rows(block->kind) && !block->channel_scale) {
         for (int32_t first = 0; first < rows->count; first += CHUNK_ROWS)

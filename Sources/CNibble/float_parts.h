@@ -56,10 +56,10 @@ typedef struct nibble_value_finish {
 
 // Sixteen lanes, in whatever registers the instruction set has. Passed by address: a vector
 // argument would tie callers to one register width.
-typedef float nibble_floats __attribute__((vector_size(64)));
-typedef int32_t nibble_ints __attribute__((vector_size(64)));
-typedef uint16_t nibble_shorts __attribute__((vector_size(32)));
-typedef uint8_t nibble_bytes __attribute__((vector_size(16)));
+typedef float nibble_floats __attribute__((ext_vector_type(16)));
+typedef int32_t nibble_ints __attribute__((ext_vector_type(16)));
+typedef uint16_t nibble_shorts __attribute__((ext_vector_type(16)));
+typedef uint8_t nibble_bytes __attribute__((ext_vector_type(16)));
 
 NIBBLE_INLINE float nibble_round(float x) {
   // Ties to even, for magnitudes below 2^22.
@@ -106,20 +106,20 @@ NIBBLE_INLINE void nibble_store_bytes(const nibble_ints *source, uint8_t *target
   memcpy(target, &x, sizeof x);
 }
 
-// exp of each lane; below -87 it is 0. Cody and Waite reduction and the Taylor polynomial of degree
-// 7 on |f| <= ln(2)/2: relative error below 2e-7.
+// exp of each lane; below -87 it is 0. 2^(n + f) with the Taylor polynomial of degree 6 on |f| <=
+// 1/2: relative error below 2e-7 near 0, growing with the rounding of x * log2(e) to 4e-6 at -80.
 NIBBLE_INLINE void nibble_exp_lanes(nibble_floats *x) {
   const nibble_floats low = (nibble_floats){0} - 87.0f;
   const nibble_ints visible = *x >= low;
-  const nibble_floats clamped = __builtin_elementwise_max(*x, low);
-  const nibble_floats n = NIBBLE_ROUND(clamped * 1.44269504f);
-  const nibble_floats f = (clamped - n * 0.693359375f) + n * 2.12194440e-4f;
-  nibble_floats p = f * 1.9841270e-4f + 1.3888889e-3f;
-  p = p * f + 8.3333333e-3f;
-  p = p * f + 4.1666667e-2f;
-  p = p * f + 1.6666667e-1f;
-  p = p * f + 0.5f;
-  p = p * f + 1.0f;
+  const nibble_floats clamped = *x > low ? *x : low;
+  const nibble_floats t = clamped * 1.44269504f;
+  const nibble_floats n = NIBBLE_ROUND(t);
+  const nibble_floats f = t - n;
+  nibble_floats p = f * 1.5403530e-4f + 1.3333558e-3f;
+  p = p * f + 9.6181291e-3f;
+  p = p * f + 5.5504109e-2f;
+  p = p * f + 2.4022651e-1f;
+  p = p * f + 6.9314718e-1f;
   p = p * f + 1.0f;
   const nibble_ints exponent = (__builtin_convertvector(n, nibble_ints) + 127) << 23;
   nibble_floats power;
@@ -139,8 +139,8 @@ NIBBLE_INLINE float nibble_exp(float x) {
 
 // Lanes are combined in halves: eight with eight, four with four, ...
 NIBBLE_INLINE float nibble_lanes_sum(const nibble_floats *x) {
-  typedef float half __attribute__((vector_size(32)));
-  typedef float quarter __attribute__((vector_size(16)));
+  typedef float half __attribute__((ext_vector_type(8)));
+  typedef float quarter __attribute__((ext_vector_type(4)));
   const half a = __builtin_shufflevector(*x, *x, 0, 1, 2, 3, 4, 5, 6, 7) +
                  __builtin_shufflevector(*x, *x, 8, 9, 10, 11, 12, 13, 14, 15);
   const quarter b =
@@ -149,8 +149,8 @@ NIBBLE_INLINE float nibble_lanes_sum(const nibble_floats *x) {
 }
 
 NIBBLE_INLINE float nibble_lanes_max(const nibble_floats *x) {
-  typedef float half __attribute__((vector_size(32)));
-  typedef float quarter __attribute__((vector_size(16)));
+  typedef float half __attribute__((ext_vector_type(8)));
+  typedef float quarter __attribute__((ext_vector_type(4)));
   const half a =
       __builtin_elementwise_max(__builtin_shufflevector(*x, *x, 0, 1, 2, 3, 4, 5, 6, 7),
                                 __builtin_shufflevector(*x, *x, 8, 9, 10, 11, 12, 13, 14, 15));
@@ -160,8 +160,8 @@ NIBBLE_INLINE float nibble_lanes_max(const nibble_floats *x) {
   return c > d ? c : d;
 }
 
-NIBBLE_INLINE void nibble_finish_scores_of(const nibble_score_finish *a, bool has_low,
-                                           bool has_zero) {
+NIBBLE_INLINE void nibble_finish_scores_of(const nibble_score_finish *a, const float *scales,
+                                           bool has_low, bool has_zero) {
   const float offset = 128.0f * (float)a->query_sum, offset_low = 128.0f * (float)a->query_sum_low;
   const float query_sum =
       has_low ? 256.0f * (float)a->query_sum + (float)a->query_sum_low : (float)a->query_sum;
@@ -182,7 +182,7 @@ NIBBLE_INLINE void nibble_finish_scores_of(const nibble_score_finish *a, bool ha
     }
     s = s * a->query_scale - a->minus;
     if (a->token_scale) {
-      nibble_load_bfloat16(a->token_scale + t, &x);
+      nibble_load_floats(scales + t, &x);
       s *= x;
     }
     if (a->accumulate) {
@@ -193,13 +193,27 @@ NIBBLE_INLINE void nibble_finish_scores_of(const nibble_score_finish *a, bool ha
   }
 }
 
-NIBBLE_INLINE void nibble_finish_scores(const nibble_score_finish *a) {
-  if (a->raw_low)
-    nibble_finish_scores_of(a, true, a->token_zero != NULL);
-  else if (a->token_zero)
-    nibble_finish_scores_of(a, false, true);
-  else
-    nibble_finish_scores_of(a, false, false);
+// The rows of a call share the tokens' scales: they are widened once.
+NIBBLE_INLINE void nibble_widen_scales(const uint16_t *source, int32_t tokens, float *scales) {
+  if (!source) return;
+  for (int32_t t = 0; t < tokens; t += NIBBLE_LANES) {
+    nibble_floats x;
+    nibble_load_bfloat16(source + t, &x);
+    memcpy(scales + t, &x, sizeof x);
+  }
+}
+
+NIBBLE_INLINE void nibble_finish_scores(const nibble_score_finish *rows, int32_t count) {
+  float scales[NIBBLE_MAX_BLOCK_TOKENS];
+  nibble_widen_scales(rows[0].token_scale, rows[0].tokens, scales);
+  for (int32_t i = 0; i < count; i++) {
+    if (rows[i].raw_low)
+      nibble_finish_scores_of(&rows[i], scales, true, rows[i].token_zero != NULL);
+    else if (rows[i].token_zero)
+      nibble_finish_scores_of(&rows[i], scales, false, true);
+    else
+      nibble_finish_scores_of(&rows[i], scales, false, false);
+  }
 }
 
 // Turns `rows` rows of scores into weights exp(scale * (score + bias) - maximum), raising the rows'
@@ -218,7 +232,7 @@ NIBBLE_INLINE void nibble_softmax_rows(float *scores, int32_t tokens, int32_t ro
       nibble_load_floats(at, &s);
       s = (s + shift) * scale;
       memcpy(at, &s, sizeof s);
-      top_lanes = __builtin_elementwise_max(top_lanes, s);
+      top_lanes = s > top_lanes ? s : top_lanes;
     }
     const float old = maximum[row], block = nibble_lanes_max(&top_lanes);
     const float top = block > old ? block : old;
@@ -242,19 +256,19 @@ NIBBLE_INLINE void nibble_softmax_rows(float *scores, int32_t tokens, int32_t ro
   }
 }
 
-NIBBLE_INLINE void nibble_start_weights_of(nibble_weight_start *a, bool has_low, bool has_zero,
-                                           bool has_sum) {
+NIBBLE_INLINE void nibble_start_weights_of(nibble_weight_start *a, const float *scales,
+                                           bool has_low, bool has_zero, bool has_sum) {
   nibble_floats scaled[NIBBLE_MAX_BLOCK_TOKENS / NIBBLE_LANES];
   nibble_floats top_lanes = {0};
   for (int32_t t = 0; t < a->tokens; t += NIBBLE_LANES) {
     nibble_floats w, x;
     nibble_load_floats(a->weights + t, &w);
     if (a->token_scale) {
-      nibble_load_bfloat16(a->token_scale + t, &x);
+      nibble_load_floats(scales + t, &x);
       w *= x;
     }
     scaled[t / NIBBLE_LANES] = w;
-    top_lanes = __builtin_elementwise_max(top_lanes, w);
+    top_lanes = w > top_lanes ? w : top_lanes;
   }
   const float top = nibble_lanes_max(&top_lanes), units = has_low ? 65535.0f : 255.0f;
   const float inverse = top > 1e-30f ? units / top : 0;
@@ -280,15 +294,20 @@ NIBBLE_INLINE void nibble_start_weights_of(nibble_weight_start *a, bool has_low,
   a->zero_sum = has_zero ? nibble_lanes_sum(&zero_sum) : a->zero * a->sum;
 }
 
-NIBBLE_INLINE void nibble_start_weights(nibble_weight_start *a) {
-  if (a->low)
-    nibble_start_weights_of(a, true, a->token_zero != NULL, true);
-  else if (a->token_zero)
-    nibble_start_weights_of(a, false, true, true);
-  else if (a->wants_sum)
-    nibble_start_weights_of(a, false, false, true);
-  else
-    nibble_start_weights_of(a, false, false, false);
+NIBBLE_INLINE void nibble_start_weights(nibble_weight_start *rows, int32_t count) {
+  float scales[NIBBLE_MAX_BLOCK_TOKENS];
+  nibble_widen_scales(rows[0].token_scale, rows[0].tokens, scales);
+  for (int32_t i = 0; i < count; i++) {
+    nibble_weight_start *a = &rows[i];
+    if (a->low)
+      nibble_start_weights_of(a, scales, true, a->token_zero != NULL, true);
+    else if (a->token_zero)
+      nibble_start_weights_of(a, scales, false, true, true);
+    else if (a->wants_sum)
+      nibble_start_weights_of(a, scales, false, false, true);
+    else
+      nibble_start_weights_of(a, scales, false, false, false);
+  }
 }
 
 NIBBLE_INLINE void nibble_finish_values_of(const nibble_value_finish *a, bool has_low) {
@@ -350,23 +369,35 @@ NIBBLE_INLINE float nibble_dot_floats(const float *a, const float *b, size_t n) 
 // integers stand for.
 NIBBLE_INLINE void nibble_quantize_floats(const float *query, int32_t channels, bool halves,
                                           int8_t *high, int8_t *low, float *scale) {
-  float top = 0;
-  for (int32_t d = 0; d < channels; d++) {
-    const float x = fabsf(query[d]);
-    top = x > top ? x : top;
+  const int32_t whole = channels & -NIBBLE_LANES;
+  nibble_floats top_lanes = {0};
+  for (int32_t d = 0; d < whole; d += NIBBLE_LANES) {
+    nibble_floats x;
+    nibble_load_floats(query + d, &x);
+    x = x < 0.0f ? -x : x;
+    top_lanes = x > top_lanes ? x : top_lanes;
   }
+  float top = nibble_lanes_max(&top_lanes);
+  for (int32_t d = whole; d < channels; d++) top = fabsf(query[d]) > top ? fabsf(query[d]) : top;
   const float units = halves ? 32512.0f : 127.0f;
   const float inverse = top > 1e-30f ? units / top : 0;
   *scale = top > 1e-30f ? top / units : 0;
-  for (int32_t d = 0; d < channels; d++) {
-    const int32_t q = (int32_t)nibble_round(query[d] * inverse);
+  for (int32_t d = 0; d < whole; d += NIBBLE_LANES) {
+    nibble_floats x;
+    nibble_load_floats(query + d, &x);
+    nibble_ints q = __builtin_convertvector(NIBBLE_ROUND(x * inverse), nibble_ints);
     if (halves) {
-      const int32_t upper = (q + 128) >> 8;
-      high[d] = (int8_t)upper;
-      low[d] = (int8_t)(q - 256 * upper);
-    } else {
-      high[d] = (int8_t)q;
+      const nibble_ints upper = (q + 128) >> 8, lower = q - (upper << 8);
+      nibble_store_bytes(&lower, (uint8_t *)low + d);
+      q = upper;
     }
+    nibble_store_bytes(&q, (uint8_t *)high + d);
+  }
+  for (int32_t d = whole; d < channels; d++) {
+    const int32_t q = (int32_t)nibble_round(query[d] * inverse),
+                  upper = halves ? (q + 128) >> 8 : q;
+    high[d] = (int8_t)upper;
+    if (halves) low[d] = (int8_t)(q - 256 * upper);
   }
 }
 

@@ -122,14 +122,14 @@ ROW_KERNELS(bfloat16, NIBBLE_BFLOAT16)
 // ---- Float parts
 
 static void finish_scores(const nibble_score_finish *rows, int32_t count) {
-  for (int32_t i = 0; i < count; i++) nibble_finish_scores(&rows[i]);
+  nibble_finish_scores(rows, count);
 }
 static void softmax(float *scores, int32_t tokens, int32_t rows, const float *bias, float scale,
                     float *maximum, float *sum, float *factor) {
   nibble_softmax_rows(scores, tokens, rows, bias, scale, maximum, sum, factor);
 }
 static void start_weights(nibble_weight_start *rows, int32_t count) {
-  for (int32_t i = 0; i < count; i++) nibble_start_weights(&rows[i]);
+  nibble_start_weights(rows, count);
 }
 static void finish_values(const nibble_value_finish *rows, int32_t count) {
   for (int32_t i = 0; i < count; i++) nibble_finish_values(&rows[i]);

@@ -122,6 +122,7 @@ typedef struct nibble_run {
   const uint8_t *const *pages;
   int32_t page_count;
   int32_t last_page_tokens;  // tokens present in the last page
+  bool has_next;             // pages[page_count] exists and is worth prefetching
   int64_t first_position;    // position of the first page's first token
   const nibble_strip *keys;
   const nibble_strip *values;

@@ -118,7 +118,8 @@ struct AttentionCall {
       kind: kind,
       position: geometry.sinks + pages.lowerBound * geometry.pageTokens,
       pages: pages.count,
-      lastTokens: min(geometry.pageTokens, paged - before)
+      lastTokens: min(geometry.pageTokens, paged - before),
+      hasNext: pages.upperBound < (kind == .sealed ? state.sealedCount : state.pages.count)
     )
     withAddresses(from: pages.lowerBound) { run(pageRun, $0, item, memory, into: combined) }
   }
@@ -149,6 +150,8 @@ struct AttentionCall {
     let position: Int
     let pages: Int
     let lastTokens: Int
+    /// Whether another page of the same kind follows, which the next item will read.
+    var hasNext = false
   }
 
   private typealias Addresses = UnsafePointer<UnsafePointer<UInt8>?>
@@ -195,6 +198,7 @@ struct AttentionCall {
       pages: addresses,
       page_count: Int32(pageRun.pages),
       last_page_tokens: Int32(pageRun.lastTokens),
+      has_next: pageRun.hasNext,
       first_position: Int64(pageRun.position),
       keys: kernels.keyStrip(pageRun.kind, head: head),
       values: kernels.valueStrip(pageRun.kind, head: head),
