@@ -161,7 +161,7 @@ NIBBLE_INLINE float nibble_lanes_max(const nibble_floats *x) {
 }
 
 NIBBLE_INLINE void nibble_finish_scores_of(const nibble_score_finish *a, const float *scales,
-                                           bool has_low, bool has_zero) {
+                                           const float *zeros, bool has_low, bool has_zero) {
   const float offset = 128.0f * (float)a->query_sum, offset_low = 128.0f * (float)a->query_sum_low;
   const float query_sum =
       has_low ? 256.0f * (float)a->query_sum + (float)a->query_sum_low : (float)a->query_sum;
@@ -175,8 +175,8 @@ NIBBLE_INLINE void nibble_finish_scores_of(const nibble_score_finish *a, const f
       s = 256.0f * s + (x - offset_low);
     }
     if (has_zero) {
-      nibble_load_float16(a->token_zero + t, &x);
-      s -= (x + a->zero) * query_sum;
+      nibble_load_floats(zeros + t, &x);
+      s -= x * query_sum;
     } else {
       s -= a->zero * query_sum;
     }
@@ -193,26 +193,34 @@ NIBBLE_INLINE void nibble_finish_scores_of(const nibble_score_finish *a, const f
   }
 }
 
-// The rows of a call share the tokens' scales: they are widened once.
-NIBBLE_INLINE void nibble_widen_scales(const uint16_t *source, int32_t tokens, float *scales) {
-  if (!source) return;
-  for (int32_t t = 0; t < tokens; t += NIBBLE_LANES) {
+// The rows of a call share the tokens' scales and zero points: they are widened once.
+NIBBLE_INLINE void nibble_widen_side(const uint16_t *token_scale, const uint16_t *token_zero,
+                                     float zero, int32_t tokens, float *scales, float *zeros) {
+  for (int32_t t = 0; token_scale && t < tokens; t += NIBBLE_LANES) {
     nibble_floats x;
-    nibble_load_bfloat16(source + t, &x);
+    nibble_load_bfloat16(token_scale + t, &x);
     memcpy(scales + t, &x, sizeof x);
+  }
+  for (int32_t t = 0; token_zero && t < tokens; t += NIBBLE_LANES) {
+    nibble_floats x;
+    nibble_load_float16(token_zero + t, &x);
+    x += zero;
+    memcpy(zeros + t, &x, sizeof x);
   }
 }
 
 NIBBLE_INLINE void nibble_finish_scores(const nibble_score_finish *rows, int32_t count) {
-  float scales[NIBBLE_MAX_BLOCK_TOKENS];
-  nibble_widen_scales(rows[0].token_scale, rows[0].tokens, scales);
+  float scales[NIBBLE_MAX_BLOCK_TOKENS], zeros[NIBBLE_MAX_BLOCK_TOKENS];
+  nibble_widen_side(rows[0].token_scale, rows[0].token_zero, rows[0].zero, rows[0].tokens, scales,
+                    zeros);
   for (int32_t i = 0; i < count; i++) {
+    const bool has_zero = rows[i].token_zero != NULL;
     if (rows[i].raw_low)
-      nibble_finish_scores_of(&rows[i], scales, true, rows[i].token_zero != NULL);
-    else if (rows[i].token_zero)
-      nibble_finish_scores_of(&rows[i], scales, false, true);
+      nibble_finish_scores_of(&rows[i], scales, zeros, true, has_zero);
+    else if (has_zero)
+      nibble_finish_scores_of(&rows[i], scales, zeros, false, true);
     else
-      nibble_finish_scores_of(&rows[i], scales, false, false);
+      nibble_finish_scores_of(&rows[i], scales, zeros, false, false);
   }
 }
 
@@ -257,7 +265,8 @@ NIBBLE_INLINE void nibble_softmax_rows(float *scores, int32_t tokens, int32_t ro
 }
 
 NIBBLE_INLINE void nibble_start_weights_of(nibble_weight_start *a, const float *scales,
-                                           bool has_low, bool has_zero, bool has_sum) {
+                                           const float *zeros, bool has_low, bool has_zero,
+                                           bool has_sum) {
   nibble_floats scaled[NIBBLE_MAX_BLOCK_TOKENS / NIBBLE_LANES];
   nibble_floats top_lanes = {0};
   for (int32_t t = 0; t < a->tokens; t += NIBBLE_LANES) {
@@ -280,8 +289,8 @@ NIBBLE_INLINE void nibble_start_weights_of(nibble_weight_start *a, const float *
     if (has_sum) sum += w;
     if (has_zero) {
       nibble_floats z;
-      nibble_load_float16(a->token_zero + t, &z);
-      zero_sum += w * (z + a->zero);
+      nibble_load_floats(zeros + t, &z);
+      zero_sum += w * z;
     }
     if (has_low) {
       const nibble_ints low = q & 255;
@@ -295,18 +304,19 @@ NIBBLE_INLINE void nibble_start_weights_of(nibble_weight_start *a, const float *
 }
 
 NIBBLE_INLINE void nibble_start_weights(nibble_weight_start *rows, int32_t count) {
-  float scales[NIBBLE_MAX_BLOCK_TOKENS];
-  nibble_widen_scales(rows[0].token_scale, rows[0].tokens, scales);
+  float scales[NIBBLE_MAX_BLOCK_TOKENS], zeros[NIBBLE_MAX_BLOCK_TOKENS];
+  nibble_widen_side(rows[0].token_scale, rows[0].token_zero, rows[0].zero, rows[0].tokens, scales,
+                    zeros);
   for (int32_t i = 0; i < count; i++) {
     nibble_weight_start *a = &rows[i];
     if (a->low)
-      nibble_start_weights_of(a, scales, true, a->token_zero != NULL, true);
+      nibble_start_weights_of(a, scales, zeros, true, a->token_zero != NULL, true);
     else if (a->token_zero)
-      nibble_start_weights_of(a, scales, false, true, true);
+      nibble_start_weights_of(a, scales, zeros, false, true, true);
     else if (a->wants_sum)
-      nibble_start_weights_of(a, scales, false, false, true);
+      nibble_start_weights_of(a, scales, zeros, false, false, true);
     else
-      nibble_start_weights_of(a, scales, false, false, false);
+      nibble_start_weights_of(a, scales, zeros, false, false, false);
   }
 }
 

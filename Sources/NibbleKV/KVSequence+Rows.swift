@@ -82,7 +82,7 @@ private struct RowReader {
           into: target
         )
       }
-      place(rows, of: head, from: first, count: count, in: &keys)
+      Self.place(rows, of: head, from: first, count: count, shape: shape, in: &keys)
       try rows.withUnsafeMutableBufferPointer { rows throws(CodecError) in
         guard let target = rows.baseAddress else { return }
         try layout.values[head].decode(
@@ -92,15 +92,16 @@ private struct RowReader {
           into: target
         )
       }
-      place(rows, of: head, from: first, count: count, in: &values)
+      Self.place(rows, of: head, from: first, count: count, shape: shape, in: &values)
     }
   }
 
-  private func place(
+  private static func place(
     _ rows: [Float],
     of head: Int,
     from first: Int,
     count: Int,
+    shape: ModelShape,
     in result: inout [Float]
   ) {
     let dim = shape.headDim
