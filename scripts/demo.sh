@@ -15,15 +15,14 @@ case ${1:-} in
 esac
 
 policies=exact,conservative,balanced,linear:4,rotated:4,clustered:4
-prompt=$'The story of Ada and the lighthouse.\n\nAda keeps the silver compass in the old boat. '
-prompt+=$'Tom works for the baker. The code of the mill is 4 0 2 9 1. A fox sat by the quay and would not move.\n'
-prompt+=$'\nQuestion: What is the code of the mill? Answer:'
+prompt=$'The story of Ada and the lighthouse.\n\nOn Monday the harbour was full of people, because the wind had turned to the north. '
+prompt+='Ada keeps the silver compass in the old boat.'
 
 say "building (a few minutes the first time)"
 swift build -c release --product nibble
 nibble=$(swift build -c release --show-bin-path)/nibble
 
 say "nibble generate --policy balanced: a story continued with a compressed cache"
-"$nibble" generate --policy balanced --prompt "$prompt" --max-tokens 80
+"$nibble" generate --policy balanced --prompt "$prompt" --max-tokens 300 --temperature 0.8 --seed 3
 say "nibble compare $policies: $text_tokens tokens of held-out stories, $questions questions"
 "$nibble" compare "$policies" --max-text-tokens "$text_tokens" --max-questions "$questions"
