@@ -68,7 +68,8 @@ static void view_block(block_view *view, const nibble_strip *strip, const uint8_
   view->token_zero = at(side, strip->token_zero, token);
   view->channel_scale = at(side, strip->channel_scale, channel);
   view->channel_zero = at(side, strip->channel_zero, channel);
-  view->table = strip->fixed_table;
+  view->table =
+      nibble_is_trellis(strip->kind) ? nibble_trellis_table(strip->kind) : strip->fixed_table;
   view->table_scale = strip->fixed_scale;
   view->table_zero = strip->fixed_zero;
   if (strip->table >= 0) {

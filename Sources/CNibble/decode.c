@@ -73,11 +73,14 @@ static void read_rows(const nibble_strip *strip, const uint8_t *codes, int32_t f
 static float coded_value(const nibble_strip *strip, const uint8_t *base, const int8_t *table,
                          int32_t t, int32_t d) {
   const int32_t tokens = strip->block_tokens;
-  const uint8_t code = strip->is_values
-                           ? nibble_get_code(strip->kind, base, nibble_tile_of_value(t, d, tokens),
-                                             nibble_byte_of_value(t, d))
-                           : nibble_get_code(strip->kind, base, nibble_tile_of_key(t, d, tokens),
-                                             nibble_byte_of_key(t, d));
+  const int32_t tile = strip->is_values ? nibble_tile_of_value(t, d, tokens)
+                                        : nibble_tile_of_key(t, d, tokens),
+                byte = strip->is_values ? nibble_byte_of_value(t, d) : nibble_byte_of_key(t, d);
+  if (nibble_is_trellis(strip->kind)) {
+    const int32_t tiles = nibble_block_tiles(strip->is_values, tokens, strip->channels);
+    return (float)table[nibble_trellis_index(strip->kind, base, tiles, tile, byte)];
+  }
+  const uint8_t code = nibble_get_code(strip->kind, base, tile, byte);
   return strip->kind == NIBBLE_INT8 ? (float)(int8_t)code : (float)table[code];
 }
 
@@ -87,8 +90,9 @@ void nibble_decode(const nibble_strip *strip, const uint8_t *codes, const uint8_
     read_rows(strip, codes, first, count, rows);
     return;
   }
-  const int8_t *table =
-      strip->table >= 0 ? (const int8_t *)side + strip->table : strip->fixed_table;
+  const int8_t *table = strip->table >= 0                ? (const int8_t *)side + strip->table
+                        : nibble_is_trellis(strip->kind) ? nibble_trellis_table(strip->kind)
+                                                         : strip->fixed_table;
   float table_scale = strip->fixed_scale, table_zero = strip->fixed_zero;
   if (strip->table >= 0) {
     memcpy(&table_scale, side + strip->table + NIBBLE_TABLE_ENTRIES, sizeof(float));

@@ -2,7 +2,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "float_parts.h"
+#include "encode.h"
 
 enum {
   HISTOGRAM_BINS = 256,
@@ -18,6 +18,7 @@ typedef struct {
 } encode_memory;
 
 size_t nibble_encode_scratch_bytes(const nibble_strip *strip) {
+  if (nibble_is_trellis(strip->kind)) return nibble_trellis_scratch_bytes(strip);
   const size_t values = (size_t)strip->tokens * (size_t)nibble_padded_channels(strip->channels);
   return values * (sizeof(float) + 2) + 2 * HISTOGRAM_BINS * sizeof(double) + 256;
 }
@@ -53,42 +54,12 @@ static uint32_t quad(const uint8_t *codes, size_t index) {
   return word;
 }
 
-static void put_quad(int32_t kind, uint8_t *block, int32_t tile, int32_t lane, uint32_t word) {
-  uint32_t old;
-  uint8_t *target;
-  switch (kind) {
-  case NIBBLE_CODES4:
-    target = block + tile / 2 * 64 + lane * 4;
-    word <<= tile % 2 * 4;
-    break;
-  case NIBBLE_CODES2:
-    target = block + tile / 4 * 64 + lane * 4;
-    word <<= tile % 4 * 2;
-    break;
-  case NIBBLE_CODES3: {
-    uint8_t *unit = block + tile / 8 * 192;
-    const int32_t k = tile % 8;
-    target = unit + 128 + lane * 4;
-    memcpy(&old, target, sizeof old);
-    old |= (word >> 2 & 0x01010101) << k;
-    memcpy(target, &old, sizeof old);
-    target = unit + k / 4 * 64 + lane * 4;
-    word = (word & 0x03030303) << (k % 4 * 2);
-    break;
-  }
-  default: target = block + tile * 64 + lane * 4; break;
-  }
-  memcpy(&old, target, sizeof old);
-  old |= word;
-  memcpy(target, &old, sizeof old);
-}
-
 static void pack_keys(const nibble_strip *strip, const uint8_t *codes, uint8_t *block) {
   const int32_t tokens = strip->block_tokens, channels = strip->channels, blocks = tokens / 16;
   for (int32_t d = 0; d < channels; d += 4)
     for (int32_t t = 0; t < tokens; t++)
-      put_quad(strip->kind, block, d / 4 * blocks + t / 16, t % 16,
-               quad(codes, (size_t)(t * channels + d)));
+      nibble_put_quad(strip->kind, block, d / 4 * blocks + t / 16, t % 16,
+                      quad(codes, (size_t)(t * channels + d)));
 }
 
 static void pack_values(const nibble_strip *strip, const uint8_t *codes, uint8_t *turned,
@@ -100,8 +71,8 @@ static void pack_values(const nibble_strip *strip, const uint8_t *codes, uint8_t
     for (int32_t d = 0; d < channels; d++) turned[d * tokens + t] = codes[t * channels + d];
   for (int32_t d = 0; d < padded; d++)
     for (int32_t t = 0; t < tokens; t += 4)
-      put_quad(strip->kind, block, d / 16 * (tokens / 4) + t / 4, d % 16,
-               quad(turned, (size_t)(d * tokens + t)));
+      nibble_put_quad(strip->kind, block, d / 16 * (tokens / 4) + t / 4, d % 16,
+                      quad(turned, (size_t)(d * tokens + t)));
 }
 
 static void pack(const nibble_strip *strip, const encode_memory *m, uint8_t *codes) {
@@ -119,21 +90,6 @@ static void pack(const nibble_strip *strip, const encode_memory *m, uint8_t *cod
 
 // ---- Scales
 
-static uint16_t *side_at(uint8_t *side, int32_t offset, int32_t index) {
-  return (uint16_t *)(void *)(side + offset) + index;
-}
-
-// The scale as it will be read back; 0 stays 0, so that rows of zeros decode to zeros.
-static float stored_scale(uint8_t *side, int32_t offset, int32_t index, float scale) {
-  // Below bfloat16's normal range a scale would lose its bits: such rows are zeros for every
-  // purpose.
-  const uint16_t bits = scale < 1.2e-38f ? 0 : nibble_to_bfloat16(scale);
-  *side_at(side, offset, index) = bits;
-  return nibble_from_bfloat16(bits);
-}
-
-static float inverse(float scale) { return scale > 1.2e-38f ? 1 / scale : 0; }
-
 // Levels 0 ... top of one set of values that share a scale: value = (code - zero) * scale.
 static float level_scale(float low, float high, float top) {
   float scale = (high - low) / top;
@@ -148,7 +104,7 @@ static float stored_zero(const nibble_strip *strip, uint8_t *side, int32_t offse
                          float zero) {
   const float shift = strip->kind == NIBBLE_INT8 ? 128 : 0;
   const uint16_t bits = nibble_to_float16(zero - shift);
-  *side_at(side, offset, index) = bits;
+  *nibble_side_at(side, offset, index) = bits;
   return nibble_from_float16(bits) + shift;
 }
 
@@ -182,13 +138,13 @@ static even_levels choose_levels(const nibble_strip *strip, bool has_zero, int32
   const bool is_int8 = strip->kind == NIBBLE_INT8;
   even_levels result;
   result.scale = has_zero ? level_scale(low, high, top) : is_int8 ? far / 127 : far / top;
-  result.scale = stored_scale(side, scale_offset, index, result.scale);
+  result.scale = nibble_stored_scale(side, scale_offset, index, result.scale);
   result.inverse_spacing =
-      has_zero || is_int8 ? inverse(result.scale) : 0.5f * inverse(result.scale);
-  result.zero = has_zero
-                    ? stored_zero(strip, side, zero_offset, index, -low * inverse(result.scale))
-                : is_int8 ? 128
-                          : 0.5f * top;
+      has_zero || is_int8 ? nibble_inverse(result.scale) : 0.5f * nibble_inverse(result.scale);
+  result.zero =
+      has_zero  ? stored_zero(strip, side, zero_offset, index, -low * nibble_inverse(result.scale))
+      : is_int8 ? 128
+                : 0.5f * top;
   return result;
 }
 
@@ -233,17 +189,6 @@ static void thresholds_of(const float *entries, int32_t levels, float *threshold
   for (int32_t k = 0; k + 1 < levels; k++) thresholds[k] = 0.5f * (entries[k] + entries[k + 1]);
 }
 
-static float root_mean_square(const nibble_kernels *kernels, const float *values, int32_t count) {
-  const float plain = kernels->dot_floats(values, values, (size_t)count);
-  if (plain > 1e-20f && plain < 1e30f) return sqrtf(plain / (float)count);
-  float top = 0;
-  for (int32_t i = 0; i < count; i++) top = fabsf(values[i]) > top ? fabsf(values[i]) : top;
-  if (top == 0) return 0;
-  double sum = 0;  // of squares relative to the largest, so that nothing overflows
-  for (int32_t i = 0; i < count; i++) sum += (double)(values[i] / top) * (double)(values[i] / top);
-  return top * (float)sqrt(sum / count);
-}
-
 static void encode_fixed(const nibble_kernels *kernels, const nibble_strip *strip, int32_t levels,
                          const float *rows, uint8_t *side, const encode_memory *m) {
   float entries[NIBBLE_TABLE_ENTRIES], thresholds[NIBBLE_TABLE_ENTRIES];
@@ -253,10 +198,11 @@ static void encode_fixed(const nibble_kernels *kernels, const nibble_strip *stri
   for (int32_t t = 0; t < strip->tokens; t++)
     for (int32_t g = 0; g * group < channels; g++) {
       const size_t start = (size_t)(t * channels + g * group);
-      const float scale = stored_scale(side, strip->token_scale, g * strip->tokens + t,
-                                       root_mean_square(kernels, rows + start, group));
-      kernels->nearest_entries(rows + start, (size_t)group, inverse(scale), thresholds, levels,
-                               m->codes + start);
+      const float scale =
+          nibble_stored_scale(side, strip->token_scale, g * strip->tokens + t,
+                              nibble_root_mean_square(kernels, rows + start, group));
+      kernels->nearest_entries(rows + start, (size_t)group, nibble_inverse(scale), thresholds,
+                               levels, m->codes + start);
     }
 }
 
@@ -272,9 +218,9 @@ static void normalize(const nibble_kernels *kernels, const nibble_strip *strip, 
   if (strip->token_scale >= 0)
     for (int32_t t = 0; t < strip->tokens; t++) {
       float *row = m->scaled + (size_t)(t * channels);
-      const float scale =
-          stored_scale(side, strip->token_scale, t, root_mean_square(kernels, row, channels));
-      for (int32_t d = 0; d < channels; d++) row[d] *= inverse(scale);
+      const float scale = nibble_stored_scale(side, strip->token_scale, t,
+                                              nibble_root_mean_square(kernels, row, channels));
+      for (int32_t d = 0; d < channels; d++) row[d] *= nibble_inverse(scale);
       row_weight[t] = scale;
     }
   if (strip->channel_scale >= 0)
@@ -283,9 +229,9 @@ static void normalize(const nibble_kernels *kernels, const nibble_strip *strip, 
         float column[NIBBLE_MAX_BLOCK_TOKENS];
         float *first = m->scaled + (size_t)(block * tokens * channels + d);
         for (int32_t t = 0; t < tokens; t++) column[t] = first[(size_t)(t * channels)];
-        const float scale = stored_scale(side, strip->channel_scale, block * channels + d,
-                                         root_mean_square(kernels, column, tokens));
-        for (int32_t t = 0; t < tokens; t++) first[(size_t)(t * channels)] *= inverse(scale);
+        const float scale = nibble_stored_scale(side, strip->channel_scale, block * channels + d,
+                                                nibble_root_mean_square(kernels, column, tokens));
+        for (int32_t t = 0; t < tokens; t++) first[(size_t)(t * channels)] *= nibble_inverse(scale);
         channel_weight[block * channels + d] = scale;
       }
 }
@@ -366,6 +312,10 @@ void nibble_encode(const nibble_strip *strip, nibble_rule rule, int32_t levels, 
                    uint8_t *codes, uint8_t *side, void *scratch) {
   if (rule == NIBBLE_RULE_COPY) {
     nibble_write_rows(strip, codes, 0, strip->tokens, rows, (size_t)strip->channels);
+    return;
+  }
+  if (rule == NIBBLE_RULE_TRELLIS) {
+    nibble_encode_trellis(strip, rows, codes, side, scratch);
     return;
   }
   const nibble_kernels *kernels = nibble_current_kernels();

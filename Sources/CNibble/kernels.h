@@ -31,6 +31,21 @@ typedef void nibble_weigh_rows_function(const void *codes, int32_t block_tokens,
 typedef void nibble_expand_function(const uint8_t *codes, const int8_t *table, int32_t tiles,
                                     int8_t *out);
 
+// One step of the Viterbi algorithm for NIBBLE_CHAINS chains at once; all integers, so that every
+// instruction set takes the same path. Windows w of eight bits lead from state w >> bits to state
+// w & (states - 1); states = 2^(8 - bits). With x = samples[chain] and m = entries[w], both in
+// 1/256 of a table unit:
+//   d = x - m, saturated to 16 bits; c = min(old[w >> bits][chain] + (d * d + 2^14 >> 15), 65535)
+//   fresh[s] = the least c of the windows that end in s, less the least of all states
+//   from[s] = the bits that the best window drops, the smallest of equals
+// `entries` holds each entry twice, for broadcasts of 32 bits.
+enum { NIBBLE_CHAINS = 32 };
+typedef void nibble_trellis_step_function(int32_t bits, const int16_t (*entries)[2],
+                                          const int16_t *samples,
+                                          const uint16_t (*old)[NIBBLE_CHAINS],
+                                          uint16_t (*fresh)[NIBBLE_CHAINS],
+                                          uint8_t (*from)[NIBBLE_CHAINS]);
+
 struct nibble_score_finish;
 struct nibble_weight_start;
 struct nibble_value_finish;
@@ -62,6 +77,7 @@ typedef struct nibble_kernels {
                           const float *thresholds, int32_t levels, uint8_t *codes);
   void (*even_levels)(const float *values, size_t count, float inverse_scale, float zero, float top,
                       uint8_t *codes);
+  nibble_trellis_step_function *trellis_step;
 } nibble_kernels;
 
 extern const nibble_kernels nibble_scalar_kernels;

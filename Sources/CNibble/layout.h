@@ -70,12 +70,33 @@ static inline uint16_t nibble_to_float16(float value) {
   return (uint16_t)(sign | ((rounded - 0x38000000) >> 13));
 }
 
-// Tiles of one packing unit, and its bytes.
-static inline int32_t nibble_unit_tiles(int32_t kind) {
-  return kind == NIBBLE_CODES4 ? 2 : kind == NIBBLE_CODES3 ? 8 : kind == NIBBLE_CODES2 ? 4 : 1;
+static inline bool nibble_is_trellis(int32_t kind) {
+  return kind >= NIBBLE_TRELLIS4 && kind <= NIBBLE_TRELLIS1;
 }
 
-static inline int32_t nibble_unit_bytes(int32_t kind) { return kind == NIBBLE_CODES3 ? 192 : 64; }
+// Bits of one code.
+static inline int32_t nibble_code_bits(int32_t kind) {
+  switch (kind) {
+  case NIBBLE_CODES4:
+  case NIBBLE_TRELLIS4: return 4;
+  case NIBBLE_CODES3:
+  case NIBBLE_TRELLIS3: return 3;
+  case NIBBLE_CODES2:
+  case NIBBLE_TRELLIS2: return 2;
+  case NIBBLE_TRELLIS1: return 1;
+  default: return 8;
+  }
+}
+
+// Tiles of one packing unit, and its bytes.
+static inline int32_t nibble_unit_tiles(int32_t kind) {
+  const int32_t bits = nibble_code_bits(kind);
+  return bits == 3 ? 8 : 8 / bits;
+}
+
+static inline int32_t nibble_unit_bytes(int32_t kind) {
+  return nibble_code_bits(kind) == 3 ? 192 : 64;
+}
 
 static inline int32_t nibble_element_bytes(int32_t kind) { return kind == NIBBLE_FLOAT32 ? 4 : 2; }
 
@@ -114,16 +135,39 @@ static inline int32_t nibble_byte_of_value(int32_t t, int32_t d) { return d % 16
 // The code at byte `byte` of tile `tile`.
 static inline uint8_t nibble_get_code(int32_t kind, const uint8_t *codes, int32_t tile,
                                       int32_t byte) {
-  switch (kind) {
-  case NIBBLE_CODES4: return codes[tile / 2 * 64 + byte] >> (tile % 2 * 4) & 15;
-  case NIBBLE_CODES2: return codes[tile / 4 * 64 + byte] >> (tile % 4 * 2) & 3;
-  case NIBBLE_CODES3: {
+  switch (nibble_code_bits(kind)) {
+  case 4: return codes[tile / 2 * 64 + byte] >> (tile % 2 * 4) & 15;
+  case 2: return codes[tile / 4 * 64 + byte] >> (tile % 4 * 2) & 3;
+  case 1: return codes[tile / 8 * 64 + byte] >> (tile % 8) & 1;
+  case 3: {
     const uint8_t *unit = codes + tile / 8 * 192;
     const int32_t k = tile % 8;
     return (unit[k / 4 * 64 + byte] >> (k % 4 * 2) & 3) | ((unit[128 + byte] >> k & 1) << 2);
   }
   default: return codes[tile * 64 + byte];
   }
+}
+
+// A trellis: all codes at one byte of a block's tiles, in the order of the tiles, are one circular
+// chain, and an entry is found by a window of eight bits that ends with the current code. In the
+// index, the codes stand as their line packs them, older ones round the byte. With 4 bits that is
+// all: the index is one or two packed bytes without a shift. With fewer bits the byte is turned so
+// that the current code is the highest. With 3 bits the line is that of the lower two bits of three
+// codes; the place that is left has the high bits of the current code (above) and the one before
+// (below).
+static inline uint8_t nibble_trellis_index(int32_t kind, const uint8_t *codes, int32_t tiles,
+                                           int32_t tile, int32_t byte) {
+  const int32_t bits = nibble_code_bits(kind), width = bits == 3 ? 2 : bits;
+  const int32_t places = 8 / width, place = bits == 4 ? tile % places : places - 1;
+  const int32_t ages = bits == 3 ? 3 : places;
+  uint32_t index = 0;
+  for (int32_t age = 0; age < ages; age++) {
+    const int32_t at = ((tile - age) % tiles + tiles) % tiles;
+    const uint32_t code = nibble_get_code(kind, codes, at, byte);
+    index |= (code & ((1u << width) - 1)) << ((place + places - age) % places * width);
+    if (bits == 3 && age < 2) index |= code >> 2 << ((place + 1) % places * width + 1 - age);
+  }
+  return (uint8_t)index;
 }
 
 // Index of an element of an exact strip's block.

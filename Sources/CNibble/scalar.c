@@ -5,8 +5,9 @@
 
 // ---- Integer kernels
 
-NIBBLE_INLINE int32_t entry(int32_t kind, const uint8_t *codes, const int8_t *table, int32_t tile,
-                            int32_t byte) {
+NIBBLE_INLINE int32_t entry(int32_t kind, const uint8_t *codes, const int8_t *table, int32_t tiles,
+                            int32_t tile, int32_t byte) {
+  if (nibble_is_trellis(kind)) return table[nibble_trellis_index(kind, codes, tiles, tile, byte)];
   const uint8_t code = nibble_get_code(kind, codes, tile, byte);
   return kind == NIBBLE_INT8 ? (int8_t)code : table[code];
 }
@@ -14,11 +15,12 @@ NIBBLE_INLINE int32_t entry(int32_t kind, const uint8_t *codes, const int8_t *ta
 NIBBLE_INLINE void dot(int32_t kind, const uint8_t *codes, const int8_t *table,
                        int32_t block_tokens, int32_t channels, const int8_t *queries, size_t stride,
                        int32_t rows, int32_t *out) {
+  const int32_t tiles = nibble_block_tiles(false, block_tokens, channels);
   for (int32_t t = 0; t < block_tokens; t++) {
     for (int32_t row = 0; row < rows; row++) out[row * NIBBLE_MAX_BLOCK_TOKENS + t] = 0;
     for (int32_t d = 0; d < channels; d++) {
       const int32_t tile = nibble_tile_of_key(t, d, block_tokens);
-      const int32_t value = entry(kind, codes, table, tile, nibble_byte_of_key(t, d)) + 128;
+      const int32_t value = entry(kind, codes, table, tiles, tile, nibble_byte_of_key(t, d)) + 128;
       for (int32_t row = 0; row < rows; row++)
         out[row * NIBBLE_MAX_BLOCK_TOKENS + t] += value * queries[row * stride + d];
     }
@@ -28,11 +30,12 @@ NIBBLE_INLINE void dot(int32_t kind, const uint8_t *codes, const int8_t *table,
 NIBBLE_INLINE void weigh(int32_t kind, const uint8_t *codes, const int8_t *table,
                          int32_t block_tokens, int32_t padded_channels, const uint8_t *weights,
                          int32_t rows, int32_t *out) {
+  const int32_t tiles = nibble_block_tiles(true, block_tokens, padded_channels);
   for (int32_t d = 0; d < padded_channels; d++) {
     for (int32_t row = 0; row < rows; row++) out[row * padded_channels + d] = 0;
     for (int32_t t = 0; t < block_tokens; t++) {
       const int32_t tile = nibble_tile_of_value(t, d, block_tokens);
-      const int32_t value = entry(kind, codes, table, tile, nibble_byte_of_value(t, d));
+      const int32_t value = entry(kind, codes, table, tiles, tile, nibble_byte_of_value(t, d));
       for (int32_t row = 0; row < rows; row++)
         out[row * padded_channels + d] += value * weights[row * NIBBLE_MAX_BLOCK_TOKENS + t];
     }
@@ -43,7 +46,7 @@ NIBBLE_INLINE void expand(int32_t kind, const uint8_t *codes, const int8_t *tabl
                           int8_t *out) {
   for (int32_t tile = 0; tile < tiles; tile++)
     for (int32_t byte = 0; byte < 64; byte++)
-      out[tile * 64 + byte] = (int8_t)entry(kind, codes, table, tile, byte);
+      out[tile * 64 + byte] = (int8_t)entry(kind, codes, table, tiles, tile, byte);
 }
 
 #define INTEGER_KERNELS(name, kind)                                                                \
@@ -67,6 +70,10 @@ INTEGER_KERNELS(int8, NIBBLE_INT8)
 INTEGER_KERNELS(codes4, NIBBLE_CODES4)
 INTEGER_KERNELS(codes3, NIBBLE_CODES3)
 INTEGER_KERNELS(codes2, NIBBLE_CODES2)
+INTEGER_KERNELS(trellis4, NIBBLE_TRELLIS4)
+INTEGER_KERNELS(trellis3, NIBBLE_TRELLIS3)
+INTEGER_KERNELS(trellis2, NIBBLE_TRELLIS2)
+INTEGER_KERNELS(trellis1, NIBBLE_TRELLIS1)
 
 // ---- Exact rows
 
@@ -156,6 +163,35 @@ static void even_levels(const float *values, size_t count, float inverse_scale, 
   nibble_even_codes(values, count, inverse_scale, zero, top, codes);
 }
 
+static void trellis_step(int32_t bits, const int16_t (*entries)[2], const int16_t *samples,
+                         const uint16_t (*old)[NIBBLE_CHAINS], uint16_t (*fresh)[NIBBLE_CHAINS],
+                         uint8_t (*from)[NIBBLE_CHAINS]) {
+  const int32_t states = 256 >> bits;
+  uint16_t least[NIBBLE_CHAINS];
+  memset(least, 0xff, sizeof least);
+  for (int32_t s = 0; s < states; s++) {
+    memset(fresh[s], 0xff, sizeof fresh[s]);
+    memset(from[s], 0, sizeof from[s]);
+    for (int32_t top = 0; top < 1 << bits; top++) {
+      const int32_t window = top << (8 - bits) | s;
+      for (int32_t i = 0; i < NIBBLE_CHAINS; i++) {
+        int32_t d = samples[i] - entries[window][0];
+        d = d < INT16_MIN ? INT16_MIN : d > INT16_MAX ? INT16_MAX : d;
+        int32_t cost = old[window >> bits][i] + ((d * d + 0x4000) >> 15);
+        cost = cost > UINT16_MAX ? UINT16_MAX : cost;
+        if (cost < fresh[s][i]) {
+          fresh[s][i] = (uint16_t)cost;
+          from[s][i] = (uint8_t)top;
+        }
+      }
+    }
+    for (int32_t i = 0; i < NIBBLE_CHAINS; i++)
+      least[i] = fresh[s][i] < least[i] ? fresh[s][i] : least[i];
+  }
+  for (int32_t s = 0; s < states; s++)
+    for (int32_t i = 0; i < NIBBLE_CHAINS; i++) fresh[s][i] = (uint16_t)(fresh[s][i] - least[i]);
+}
+
 static void narrow_float16(const float *values, size_t count, uint16_t *result) {
   for (size_t i = 0; i < count; i++) result[i] = nibble_to_float16(values[i]);
 }
@@ -168,15 +204,27 @@ const nibble_kernels nibble_scalar_kernels = {
     .dot = {[NIBBLE_INT8] = dot_int8,
             [NIBBLE_CODES4] = dot_codes4,
             [NIBBLE_CODES3] = dot_codes3,
-            [NIBBLE_CODES2] = dot_codes2},
+            [NIBBLE_CODES2] = dot_codes2,
+            [NIBBLE_TRELLIS4] = dot_trellis4,
+            [NIBBLE_TRELLIS3] = dot_trellis3,
+            [NIBBLE_TRELLIS2] = dot_trellis2,
+            [NIBBLE_TRELLIS1] = dot_trellis1},
     .weigh = {[NIBBLE_INT8] = weigh_int8,
               [NIBBLE_CODES4] = weigh_codes4,
               [NIBBLE_CODES3] = weigh_codes3,
-              [NIBBLE_CODES2] = weigh_codes2},
+              [NIBBLE_CODES2] = weigh_codes2,
+              [NIBBLE_TRELLIS4] = weigh_trellis4,
+              [NIBBLE_TRELLIS3] = weigh_trellis3,
+              [NIBBLE_TRELLIS2] = weigh_trellis2,
+              [NIBBLE_TRELLIS1] = weigh_trellis1},
     .expand = {[NIBBLE_INT8] = expand_int8,
                [NIBBLE_CODES4] = expand_codes4,
                [NIBBLE_CODES3] = expand_codes3,
-               [NIBBLE_CODES2] = expand_codes2},
+               [NIBBLE_CODES2] = expand_codes2,
+               [NIBBLE_TRELLIS4] = expand_trellis4,
+               [NIBBLE_TRELLIS3] = expand_trellis3,
+               [NIBBLE_TRELLIS2] = expand_trellis2,
+               [NIBBLE_TRELLIS1] = expand_trellis1},
     .dot_rows = {dot_float32, dot_float16, dot_bfloat16},
     .weigh_rows = {weigh_float32, weigh_float16, weigh_bfloat16},
     .finish_scores = finish_scores,
@@ -191,4 +239,5 @@ const nibble_kernels nibble_scalar_kernels = {
     .hadamard = hadamard,
     .nearest_entries = nearest_entries,
     .even_levels = even_levels,
+    .trellis_step = trellis_step,
 };

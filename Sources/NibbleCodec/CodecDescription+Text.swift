@@ -3,6 +3,7 @@ extension CodecDescription: CustomStringConvertible {
   /// Names of the built-in codes, in the order in which help texts list them.
   public static let builtInNames = [
     "float32", "float16", "bfloat16", "int8", "linear", "clustered", "rotated",
+    "trellis",
   ]
 
   /// The keys of a codec mapping, beside `codec`, in the order in which they are written.
@@ -18,6 +19,7 @@ extension CodecDescription: CustomStringConvertible {
     case .linear: "linear"
     case .clustered: "clustered"
     case .rotated: "rotated"
+    case .trellis: "trellis"
     case .custom(let name): name
     }
   }
@@ -31,7 +33,7 @@ extension CodecDescription: CustomStringConvertible {
   /// `codec:bits`, or the name alone where the bits follow from it.
   public var shortName: String {
     switch code {
-    case .linear, .clustered, .rotated: "\(name):\(bits)"
+    case .linear, .clustered, .rotated, .trellis: "\(name):\(bits)"
     default: name
     }
   }
@@ -119,6 +121,7 @@ extension CodecDescription: CustomStringConvertible {
     case "linear": return .linear
     case "clustered": return .clustered
     case "rotated": return .rotated
+    case "trellis": return .trellis
     default:
       if customNames.contains(name) { return .custom(name) }
       throw .unknownCodec(name: name, nearest: nearest(name, among: builtInNames + customNames))

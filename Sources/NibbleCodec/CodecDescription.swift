@@ -19,6 +19,8 @@ public struct CodecDescription: Hashable, Sendable {
     case clustered
     /// A random rotation and the Lloyd-Max table of the normal distribution (2, 3 or 4 bits).
     case rotated
+    /// A random rotation and a path through a trellis of 256 table entries (1, 2, 3 or 4 bits).
+    case trellis
     /// A codec registered by the host under this name.
     case custom(String)
   }
@@ -64,7 +66,7 @@ public struct CodecDescription: Hashable, Sendable {
     axis = .token
     group = nil
     zeroPoint = code == .linear
-    isRotated = code == .rotated
+    isRotated = code == .rotated || code == .trellis
     removesMean = false
   }
 
@@ -88,6 +90,10 @@ public struct CodecDescription: Hashable, Sendable {
   public static func rotated(_ bits: Int) -> CodecDescription {
     CodecDescription(.rotated, bits: bits)
   }
+  /// Random rotation and a trellis code, one scale per token row.
+  public static func trellis(_ bits: Int) -> CodecDescription {
+    CodecDescription(.trellis, bits: bits)
+  }
 
   /// The same description with the mean removed.
   public var centred: CodecDescription {
@@ -104,7 +110,7 @@ public struct CodecDescription: Hashable, Sendable {
     case .float32: .greatestFiniteMagnitude
     case .float16: 65504
     case .bfloat16: 0x1.fep127
-    case .int8, .linear, .clustered, .rotated, .custom: 1e35
+    case .int8, .linear, .clustered, .rotated, .trellis, .custom: 1e35
     }
   }
 
@@ -123,7 +129,7 @@ extension CodecDescription {
     case .float32: 32
     case .float16, .bfloat16: 16
     case .int8: 8
-    case .linear, .clustered, .rotated: 4
+    case .linear, .clustered, .rotated, .trellis: 4
     case .custom: 0
     }
   }
@@ -133,6 +139,7 @@ extension CodecDescription {
     switch code {
     case .linear: [2, 3, 4, 8]
     case .clustered, .rotated: [2, 3, 4]
+    case .trellis: [1, 2, 3, 4]
     case .float32, .float16, .bfloat16, .int8, .custom: [defaultBits(of: code)]
     }
   }

@@ -47,6 +47,7 @@ struct StripLayoutBuilder {
     case .int8, .linear: try evenLevels()
     case .clustered: try fittedTable()
     case .rotated: try fixedTable()
+    case .trellis: try trellis()
     case .custom: break
     }
     nibble_strip_measure(&layout)
@@ -85,6 +86,26 @@ struct StripLayoutBuilder {
     try addScales(zeros: false)
   }
 
+  private mutating func trellis() throws(CodecError) {
+    levels = 1 << description.bits
+    // The kinds stand one after the other, from 4 bits down.
+    layout.kind = Int32(NIBBLE_TRELLIS4.rawValue) + 4 - Int32(description.bits)
+    rule = NIBBLE_RULE_TRELLIS
+    layout.fixed_scale = nibble_trellis_unit(layout.kind)
+    try addScales(zeros: false)
+    // A chain has one code in each tile, and its window of eight bits must not meet itself.
+    let tiles = min(headDim / 4 * blockTokens / 16, (headDim + 15) / 16 * blockTokens / 4)
+    guard tiles >= 8 else {
+      throw .unsupportedOption(
+        codec: description.name,
+        option: "head dimension \(headDim) with pages of \(pageTokens) tokens",
+        reason: "its chains need eight tiles: head dimension times tokens is at least 512"
+      )
+    }
+  }
+
+  private var blockTokens: Int { Int(layout.block_tokens) }
+
   private static func kind(bits: Int) -> Int32 {
     switch bits {
     case 2: Int32(NIBBLE_CODES2.rawValue)
@@ -108,7 +129,7 @@ struct StripLayoutBuilder {
   private mutating func addScales(zeros: Bool) throws(CodecError) {
     switch description.axis {
     case .channel:
-      layout.block_tokens = Int32(try blockTokens())
+      layout.block_tokens = Int32(try tokensOfScale())
       let count = pageTokens / Int(layout.block_tokens) * headDim
       layout.channel_scale = addSide(2 * count, to: \.scales)
       if zeros { layout.channel_zero = addSide(2 * count, to: \.scales) }
@@ -132,7 +153,7 @@ struct StripLayoutBuilder {
   }
 
   /// Tokens that share a channel's scale.
-  private func blockTokens() throws(CodecError) -> Int {
+  private func tokensOfScale() throws(CodecError) -> Int {
     let whole = Int(layout.block_tokens)
     let tokens = description.group ?? whole
     guard tokens > 0, tokens <= whole, whole % tokens == 0, tokens % 16 == 0 else {
@@ -179,6 +200,10 @@ struct StripLayoutBuilder {
     case .rotated:
       try refuse(!description.isRotated, "rotation=none", because: "rotation is what it is")
       try refuse(description.axis != .token, "axis", because: "rotated channels are alike")
+      try refuse(description.zeroPoint, "zero_point", because: "its table is symmetric")
+    case .trellis:
+      try refuse(description.axis != .token, "axis", because: "its chains run across tokens")
+      try refuse(description.group != nil, "group", because: "a chain is the whole of a block")
       try refuse(description.zeroPoint, "zero_point", because: "its table is symmetric")
     case .clustered:
       try refuse(description.zeroPoint, "zero_point", because: "its table has one")

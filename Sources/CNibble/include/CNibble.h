@@ -26,6 +26,7 @@ enum {
   NIBBLE_MAX_BLOCK_TOKENS = 64,
   NIBBLE_MAX_ROWS = 64,
   NIBBLE_TABLE_ENTRIES = 16,
+  NIBBLE_TRELLIS_ENTRIES = 256,
 };
 
 // How the elements of a strip are stored: the table kind of the attention skeleton's expand step.
@@ -37,7 +38,11 @@ typedef enum nibble_kind {
   NIBBLE_CODES4 = 4,
   NIBBLE_CODES3 = 5,
   NIBBLE_CODES2 = 6,
-  NIBBLE_KINDS = 7,
+  NIBBLE_TRELLIS4 = 7,
+  NIBBLE_TRELLIS3 = 8,
+  NIBBLE_TRELLIS2 = 9,
+  NIBBLE_TRELLIS1 = 10,
+  NIBBLE_KINDS = 11,
 } nibble_kind;
 
 // The layout of one strip. Offsets count bytes from the start of the strip's side data; -1 means
@@ -67,6 +72,11 @@ void nibble_strip_measure(nibble_strip *strip);
 // Channels rounded up to the 16 lanes of a value tile.
 static inline int32_t nibble_padded_channels(int32_t channels) { return (channels + 15) & ~15; }
 
+// The table of a trellis kind, NIBBLE_TRELLIS_ENTRIES entries for data of unit variance, and the
+// value of one of its units. NULL and 0 for other kinds.
+const int8_t *nibble_trellis_table(int32_t kind);
+float nibble_trellis_unit(int32_t kind);
+
 // ---- Encoding
 
 typedef enum nibble_rule {
@@ -75,6 +85,7 @@ typedef enum nibble_rule {
   NIBBLE_RULE_ZERO_POINT = 2,  // evenly spaced levels from the smallest to the largest value
   NIBBLE_RULE_FIXED = 3,       // scale = root mean square; nearest entry of the fixed table
   NIBBLE_RULE_FITTED = 4,      // a table fitted by k-means
+  NIBBLE_RULE_TRELLIS = 5,     // the path through a trellis with the least squared error
 } nibble_rule;
 
 // Encodes rows [tokens][channels] (finite, already centred and rotated) into codes and side data.

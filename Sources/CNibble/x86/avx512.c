@@ -1,45 +1,131 @@
-// AVX-512 with VNNI and VBMI: 64 table look-ups by one byte shuffle, 64 products by one dot
+// AVX-512 with VNNI, VBMI and GFNI: 64 table look-ups by one byte shuffle, 64 products by one dot
 // product.
 #if defined(__x86_64__)
 
-#include <immintrin.h>
 #include <string.h>
 
 #include "../float_parts.h"
 
+// NIBBLE_EMULATED_AVX512 names a header that stands in for the instructions, so that these kernels
+// are tested on machines that lack them.
+#if defined(NIBBLE_EMULATED_AVX512)
+#include NIBBLE_EMULATED_AVX512
+#define TARGET
+bool nibble_avx512_runs(void) { return true; }
+#else
+#include <immintrin.h>
 #define TARGET                                                                                     \
-  __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi,f16c,fma")))
-#define TARGET_INLINE static inline __attribute__((always_inline)) TARGET
+  __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi,gfni,f16c,"      \
+                        "fma")))
 
 bool nibble_avx512_runs(void) {
   __builtin_cpu_init();
   return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
          __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512vbmi") &&
-         __builtin_cpu_supports("fma");
+         __builtin_cpu_supports("gfni") && __builtin_cpu_supports("fma");
 }
+#endif
+
+#define TARGET_INLINE static inline __attribute__((always_inline)) TARGET
 
 // ---- Expanding codes
 
 // Eight tiles are one step of every kernel: a whole number of packing units for each kind.
 enum { STEP = 8 };
 
-TARGET_INLINE int32_t step_lines(int32_t kind) {
-  return kind == NIBBLE_CODES4 ? 4 : kind == NIBBLE_CODES3 ? 3 : kind == NIBBLE_CODES2 ? 2 : 8;
-}
+TARGET_INLINE int32_t step_lines(int32_t kind) { return nibble_code_bits(kind); }
 
-// The table in each 128-bit lane; for int8, what to flip so that codes become unsigned (keys) or
-// stay signed (values).
-TARGET_INLINE __m512i load_table(int32_t kind, const int8_t *table, bool is_unsigned) {
+// The table, and for trellis kinds the lines before the next step.
+typedef struct {
+  __m512i table[4];    // in each 128-bit lane; all four registers for 256 entries
+  __m512i line, high;  // the last line of codes; with 3 bits, of their lower and of their high bits
+} expander;
+
+// For int8, `table` is what to flip so that codes become unsigned (keys) or stay signed (values).
+TARGET_INLINE expander load_table(int32_t kind, const int8_t *table, bool is_unsigned) {
   const __m512i flip = _mm512_set1_epi8(is_unsigned ? (char)0x80 : 0);
-  if (kind == NIBBLE_INT8) return flip;
-  return _mm512_xor_si512(_mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)table)), flip);
+  expander e;
+  if (kind == NIBBLE_INT8) {
+    e.table[0] = flip;
+  } else if (nibble_is_trellis(kind)) {
+    for (int i = 0; i < 4; i++)
+      e.table[i] = _mm512_xor_si512(_mm512_loadu_si512(table + i * 64), flip);
+  } else {
+    e.table[0] =
+        _mm512_xor_si512(_mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)table)), flip);
+  }
+  return e;
 }
 
-TARGET_INLINE void expand_step(int32_t kind, const uint8_t *codes, __m512i table, ptrdiff_t ahead,
+// Begins a chain behind the step that ends at `end`.
+TARGET_INLINE void begin_after(int32_t kind, const uint8_t *end, expander *e) {
+  if (kind == NIBBLE_TRELLIS3) {
+    e->line = _mm512_loadu_si512(end - 128);
+    e->high = _mm512_loadu_si512(end - 64);
+  } else if (nibble_is_trellis(kind)) {
+    e->line = _mm512_loadu_si512(end - 64);
+  }
+}
+
+// Bits of `a` where `mask` is set, of `b` elsewhere.
+TARGET_INLINE __m512i choose(int mask, __m512i a, __m512i b) {
+  return _mm512_ternarylogic_epi32(_mm512_set1_epi8((char)mask), a, b, 0xca);
+}
+
+TARGET_INLINE __m512i look_up(__m512i index, const expander *e) {
+  const __m512i low = _mm512_permutex2var_epi8(e->table[0], index, e->table[1]),
+                high = _mm512_permutex2var_epi8(e->table[2], index, e->table[3]);
+  return _mm512_mask_mov_epi8(low, _mm512_movepi8_mask(index), high);
+}
+
+// Turns the bits of every byte to the left and clears those below bit `clear`.
+TARGET_INLINE __m512i turn(__m512i x, int left, int clear) {
+  // Row 7 - i of the matrix has the input bit of the output bit i.
+  uint64_t matrix = 0;
+  for (int bit = clear; bit < 8; bit++)
+    matrix |= (uint64_t)1 << ((bit - left) & 7) << 8 * (7 - bit);
+  return _mm512_gf2p8affine_epi64_epi8(x, _mm512_set1_epi64((int64_t)matrix), 0);
+}
+
+// Moves the bits `first` and, if it is below 8, first + 1 of every byte to the bits `to` and to
+// + 1.
+TARGET_INLINE __m512i pick(__m512i x, int first, int count, int to) {
+  uint64_t matrix = 0;
+  for (int i = 0; i < count; i++) matrix |= (uint64_t)1 << (first + i) << 8 * (7 - to - i);
+  return _mm512_gf2p8affine_epi64_epi8(x, _mm512_set1_epi64((int64_t)matrix), 0);
+}
+
+TARGET_INLINE void expand_trellis_step(int32_t kind, const uint8_t *codes, expander *e,
+                                       __m512i tiles[STEP]) {
+  const int bits = nibble_code_bits(kind), width = bits == 3 ? 2 : bits, places = 8 / width;
+  const __m512i high = bits == 3 ? _mm512_loadu_si512(codes + 128) : _mm512_setzero_si512();
+  for (int i = 0; i < STEP; i++) {
+    const int place = i % places;
+    const bool is_last = place == places - 1;
+    const __m512i line = _mm512_loadu_si512(codes + i / places * 64);
+    __m512i index = is_last ? line : choose((1 << (place + 1) * width) - 1, line, e->line);
+    if (bits < 4 && (bits == 3 || !is_last))
+      index = turn(index, (places - 1 - place) * width, bits == 3 ? 2 : 0);
+    if (bits == 3 && i == 0)
+      index = _mm512_ternarylogic_epi32(index, pick(high, 0, 1, 1), pick(e->high, 7, 1, 0), 0xfe);
+    else if (bits == 3)
+      index = _mm512_or_si512(index, pick(high, i - 1, 2, 0));
+    tiles[i] = look_up(index, e);
+    if (is_last) e->line = line;
+  }
+  e->high = high;
+}
+
+TARGET_INLINE void expand_step(int32_t kind, const uint8_t *codes, expander *e, ptrdiff_t ahead,
                                __m512i tiles[STEP]) {
   for (int i = 0; i < step_lines(kind); i++)
     _mm_prefetch((const char *)codes + ahead + i * 64, _MM_HINT_T0);
+  if (nibble_is_trellis(kind)) {
+    expand_trellis_step(kind, codes, e, tiles);
+    return;
+  }
+  const __m512i table = e->table[0];
   if (kind == NIBBLE_INT8) {
     for (int i = 0; i < 8; i++)
       tiles[i] = _mm512_xor_si512(_mm512_loadu_si512(codes + i * 64), table);
@@ -89,15 +175,16 @@ TARGET_INLINE int32_t load_quad(const void *bytes) {
 // `blocks` = tokens / 16 and `rows` (at most 4) are constants where this is inlined. Tile i of a
 // step belongs to token block i % blocks and to channels 4 * (i / blocks) onwards.
 TARGET_INLINE void dot_block(int32_t kind, int32_t blocks, int32_t rows, const uint8_t *codes,
-                             __m512i table, int32_t channels, const int8_t *queries, size_t stride,
+                             expander table, int32_t channels, const int8_t *queries, size_t stride,
                              int32_t *out, ptrdiff_t ahead) {
   __m512i sum[4][4];
   for (int r = 0; r < rows; r++)
     for (int b = 0; b < blocks; b++) sum[r][b] = _mm512_setzero_si512();
   const int32_t step_channels = STEP / blocks * 4;
+  begin_after(kind, codes + channels / step_channels * step_lines(kind) * 64, &table);
   for (int32_t d = 0; d < channels; d += step_channels) {
     __m512i tiles[STEP];
-    expand_step(kind, codes, table, ahead, tiles);
+    expand_step(kind, codes, &table, ahead, tiles);
     codes += step_lines(kind) * 64;
     for (int r = 0; r < rows; r++)
       for (int q = 0; q < STEP / blocks; q++) {
@@ -111,7 +198,7 @@ TARGET_INLINE void dot_block(int32_t kind, int32_t blocks, int32_t rows, const u
       _mm512_storeu_si512(out + r * NIBBLE_MAX_BLOCK_TOKENS + b * 16, sum[r][b]);
 }
 
-TARGET_INLINE void dot_blocks(int32_t kind, int32_t blocks, const uint8_t *codes, __m512i table,
+TARGET_INLINE void dot_blocks(int32_t kind, int32_t blocks, const uint8_t *codes, expander table,
                               int32_t channels, const int8_t *queries, size_t stride, int32_t rows,
                               int32_t *out, ptrdiff_t ahead) {
   int32_t r = 0;
@@ -132,17 +219,22 @@ TARGET_INLINE void dot_blocks(int32_t kind, int32_t blocks, const uint8_t *codes
 // ---- Values
 
 // `columns` (1 or 2) columns of 16 channels and `rows` rows of `block_tokens` (32 or 64) tokens.
+// `end` is the end of the codes before: of the column before, or, for the first, of the block.
 TARGET_INLINE void weigh_columns(int32_t kind, int32_t columns, int32_t rows, const uint8_t *codes,
-                                 __m512i table, int32_t block_tokens, int32_t padded_channels,
-                                 const uint8_t *weights, int32_t *out, ptrdiff_t ahead) {
+                                 const uint8_t *end, expander table, int32_t block_tokens,
+                                 int32_t padded_channels, const uint8_t *weights, int32_t *out,
+                                 ptrdiff_t ahead) {
   const size_t column_bytes = (size_t)(block_tokens / 4 / STEP) * (size_t)step_lines(kind) * 64;
+  expander expanders[2] = {table, table};
+  for (int c = 0; c < columns; c++)
+    begin_after(kind, c == 0 ? end : codes + c * column_bytes, &expanders[c]);
   __m512i sum[4][2][2];
   for (int r = 0; r < rows; r++)
     for (int c = 0; c < columns; c++) sum[r][c][0] = sum[r][c][1] = _mm512_setzero_si512();
   for (int32_t t = 0; t < block_tokens; t += 4 * STEP) {
     __m512i tiles[2][STEP];
     for (int c = 0; c < columns; c++)
-      expand_step(kind, codes + c * column_bytes, table, ahead, tiles[c]);
+      expand_step(kind, codes + c * column_bytes, &expanders[c], ahead, tiles[c]);
     codes += step_lines(kind) * 64;
     for (int r = 0; r < rows; r++)
       for (int i = 0; i < STEP; i++) {
@@ -162,20 +254,23 @@ TARGET_INLINE void weigh_columns(int32_t kind, int32_t columns, int32_t rows, co
                                        : sum[r][c][0]);
 }
 
-TARGET_INLINE void weigh_rows_of(int32_t kind, int32_t rows, const uint8_t *codes, __m512i table,
+TARGET_INLINE void weigh_rows_of(int32_t kind, int32_t rows, const uint8_t *codes, expander table,
                                  int32_t block_tokens, int32_t padded_channels,
                                  const uint8_t *weights, int32_t *out, ptrdiff_t ahead) {
   const size_t column_bytes = (size_t)(block_tokens / 4 / STEP) * (size_t)step_lines(kind) * 64;
-  int32_t d = 0;
-  for (; d + 32 <= padded_channels; d += 32)
-    weigh_columns(kind, 2, rows, codes + d / 16 * column_bytes, table, block_tokens,
-                  padded_channels, weights, out + d, ahead);
-  if (d < padded_channels)
-    weigh_columns(kind, 1, rows, codes + d / 16 * column_bytes, table, block_tokens,
-                  padded_channels, weights, out + d, ahead);
+  for (int32_t d = 0; d < padded_channels; d += 32) {
+    const uint8_t *column = codes + d / 16 * column_bytes,
+                  *end = d > 0 ? column : codes + padded_channels / 16 * column_bytes;
+    if (d + 32 <= padded_channels)
+      weigh_columns(kind, 2, rows, column, end, table, block_tokens, padded_channels, weights,
+                    out + d, ahead);
+    else
+      weigh_columns(kind, 1, rows, column, end, table, block_tokens, padded_channels, weights,
+                    out + d, ahead);
+  }
 }
 
-TARGET_INLINE void weigh_block(int32_t kind, const uint8_t *codes, __m512i table,
+TARGET_INLINE void weigh_block(int32_t kind, const uint8_t *codes, expander table,
                                int32_t block_tokens, int32_t padded_channels,
                                const uint8_t *weights, int32_t rows, int32_t *out,
                                ptrdiff_t ahead) {
@@ -195,7 +290,7 @@ TARGET_INLINE void weigh_block(int32_t kind, const uint8_t *codes, __m512i table
   TARGET static void dot_##name(const uint8_t *codes, const int8_t *table, int32_t block_tokens,   \
                                 int32_t channels, const int8_t *queries, size_t stride,            \
                                 int32_t rows, int32_t *out, ptrdiff_t ahead) {                     \
-    const __m512i entries = load_table(kind, table, true);                                         \
+    const expander entries = load_table(kind, table, true);                                        \
     if (block_tokens == 64)                                                                        \
       dot_blocks(kind, 4, codes, entries, channels, queries, stride, rows, out, ahead);            \
     else if (block_tokens == 32 && channels % 16 == 0)                                             \
@@ -218,21 +313,30 @@ TARGET_INLINE void weigh_block(int32_t kind, const uint8_t *codes, __m512i table
   }                                                                                                \
   TARGET static void expand_##name(const uint8_t *codes, const int8_t *table, int32_t tiles,       \
                                    int8_t *out) {                                                  \
-    const __m512i entries = load_table(kind, table, false);                                        \
-    int32_t tile = 0;                                                                              \
-    for (; tile + STEP <= tiles; tile += STEP) {                                                   \
+    const int32_t whole = tiles / STEP * STEP;                                                     \
+    if (nibble_is_trellis(kind) && tiles > whole) {                                                \
+      nibble_scalar_kernels.expand[kind](codes, table, tiles, out);                                \
+      return;                                                                                      \
+    }                                                                                              \
+    expander entries = load_table(kind, table, false);                                             \
+    begin_after(kind, codes + whole / STEP * step_lines(kind) * 64, &entries);                     \
+    for (int32_t tile = 0; tile < whole; tile += STEP) {                                           \
       __m512i step[STEP];                                                                          \
-      expand_step(kind, codes, entries, 0, step);                                                  \
+      expand_step(kind, codes, &entries, 0, step);                                                 \
       codes += step_lines(kind) * 64;                                                              \
       for (int i = 0; i < STEP; i++) _mm512_storeu_si512(out + (tile + i) * 64, step[i]);          \
     }                                                                                              \
-    if (tile < tiles)                                                                              \
-      nibble_scalar_kernels.expand[kind](codes, table, tiles - tile, out + tile * 64);             \
+    if (whole < tiles)                                                                             \
+      nibble_scalar_kernels.expand[kind](codes, table, tiles - whole, out + whole * 64);           \
   }
 INTEGER_KERNELS(int8, NIBBLE_INT8)
 INTEGER_KERNELS(codes4, NIBBLE_CODES4)
 INTEGER_KERNELS(codes3, NIBBLE_CODES3)
 INTEGER_KERNELS(codes2, NIBBLE_CODES2)
+INTEGER_KERNELS(trellis4, NIBBLE_TRELLIS4)
+INTEGER_KERNELS(trellis3, NIBBLE_TRELLIS3)
+INTEGER_KERNELS(trellis2, NIBBLE_TRELLIS2)
+INTEGER_KERNELS(trellis1, NIBBLE_TRELLIS1)
 
 // ---- Exact rows
 
@@ -382,6 +486,45 @@ TARGET static void even_levels(const float *values, size_t count, float inverse_
   nibble_even_codes(values, count, inverse_scale, zero, top, codes);
 }
 
+// `bits` is a constant where this is inlined.
+TARGET_INLINE void search_step(int32_t bits, const int16_t (*entries)[2], const int16_t *samples,
+                               const uint16_t (*old)[NIBBLE_CHAINS],
+                               uint16_t (*fresh)[NIBBLE_CHAINS], uint8_t (*from)[NIBBLE_CHAINS]) {
+  const int32_t states = 256 >> bits;
+  const __m512i x = _mm512_loadu_si512(samples);
+  __m512i least = _mm512_set1_epi8(-1);
+  for (int32_t s = 0; s < states; s++) {
+    __m512i best = _mm512_set1_epi8(-1), tops = _mm512_setzero_si512();
+    for (int32_t top = 0; top < 1 << bits; top++) {
+      const int32_t window = top << (8 - bits) | s;
+      const __m512i d = _mm512_subs_epi16(x, _mm512_set1_epi32(load_quad(entries[window])));
+      const __m512i cost =
+          _mm512_adds_epu16(_mm512_loadu_si512(old[window >> bits]), _mm512_mulhrs_epi16(d, d));
+      tops = _mm512_mask_mov_epi16(tops, _mm512_cmplt_epu16_mask(cost, best),
+                                   _mm512_set1_epi16((int16_t)top));
+      best = _mm512_min_epu16(best, cost);
+    }
+    _mm512_storeu_si512(fresh[s], best);
+    _mm256_storeu_si256((__m256i *)(void *)from[s], _mm512_cvtepi16_epi8(tops));
+    least = _mm512_min_epu16(least, best);
+  }
+  for (int32_t s = 0; s < states; s++)
+    _mm512_storeu_si512(fresh[s], _mm512_sub_epi16(_mm512_loadu_si512(fresh[s]), least));
+}
+
+TARGET static void trellis_step(int32_t bits, const int16_t (*entries)[2], const int16_t *samples,
+                                const uint16_t (*old)[NIBBLE_CHAINS],
+                                uint16_t (*fresh)[NIBBLE_CHAINS], uint8_t (*from)[NIBBLE_CHAINS]) {
+  if (bits == 4)
+    search_step(4, entries, samples, old, fresh, from);
+  else if (bits == 3)
+    search_step(3, entries, samples, old, fresh, from);
+  else if (bits == 2)
+    search_step(2, entries, samples, old, fresh, from);
+  else
+    search_step(1, entries, samples, old, fresh, from);
+}
+
 // One butterfly stage inside a register: sign * x + (x with neighbours at distance h exchanged).
 TARGET_INLINE __m512 stage(__m512 x, __m512 exchanged, unsigned negative) {
   return _mm512_mask_sub_ps(_mm512_add_ps(x, exchanged), (__mmask16)negative, exchanged, x);
@@ -434,15 +577,27 @@ const nibble_kernels nibble_avx512_kernels = {
     .dot = {[NIBBLE_INT8] = dot_int8,
             [NIBBLE_CODES4] = dot_codes4,
             [NIBBLE_CODES3] = dot_codes3,
-            [NIBBLE_CODES2] = dot_codes2},
+            [NIBBLE_CODES2] = dot_codes2,
+            [NIBBLE_TRELLIS4] = dot_trellis4,
+            [NIBBLE_TRELLIS3] = dot_trellis3,
+            [NIBBLE_TRELLIS2] = dot_trellis2,
+            [NIBBLE_TRELLIS1] = dot_trellis1},
     .weigh = {[NIBBLE_INT8] = weigh_int8,
               [NIBBLE_CODES4] = weigh_codes4,
               [NIBBLE_CODES3] = weigh_codes3,
-              [NIBBLE_CODES2] = weigh_codes2},
+              [NIBBLE_CODES2] = weigh_codes2,
+              [NIBBLE_TRELLIS4] = weigh_trellis4,
+              [NIBBLE_TRELLIS3] = weigh_trellis3,
+              [NIBBLE_TRELLIS2] = weigh_trellis2,
+              [NIBBLE_TRELLIS1] = weigh_trellis1},
     .expand = {[NIBBLE_INT8] = expand_int8,
                [NIBBLE_CODES4] = expand_codes4,
                [NIBBLE_CODES3] = expand_codes3,
-               [NIBBLE_CODES2] = expand_codes2},
+               [NIBBLE_CODES2] = expand_codes2,
+               [NIBBLE_TRELLIS4] = expand_trellis4,
+               [NIBBLE_TRELLIS3] = expand_trellis3,
+               [NIBBLE_TRELLIS2] = expand_trellis2,
+               [NIBBLE_TRELLIS1] = expand_trellis1},
     .dot_rows = {dot_float32, dot_float16, dot_bfloat16},
     .weigh_rows = {weigh_float32, weigh_float16, weigh_bfloat16},
     .finish_scores = finish_scores,
@@ -457,6 +612,7 @@ const nibble_kernels nibble_avx512_kernels = {
     .hadamard = hadamard,
     .nearest_entries = nearest_entries,
     .even_levels = even_levels,
+    .trellis_step = trellis_step,
 };
 
 #endif

@@ -1,0 +1,227 @@
+// Trellis codes: rows to codes by the Viterbi algorithm, over the circular chains of a block
+// (nibble_trellis_index). Tail-biting bit-shift trellises: Tseng, Sun, Hou and De Sa, "QTIP", 2024;
+// Viterbi 1967.
+//
+// A chain has no first code, so the path must end in the state it began with. That state is taken
+// from a free search over the window about the seam; a second search is held to it.
+#include "encode.h"
+
+enum {
+  CHAINS_OF_BLOCK = 64,
+  MAX_STATES = 128,
+  MAX_PHASES = 2,  // with 4 bits the two halves of a byte have indices of their own
+  UNIT = 256,      // samples and entries, in a table unit
+  MEMORY = 64,     // bits on each side of the seam that the first search sees
+  UNREACHED = 0xffff,
+};
+
+typedef struct {
+  int32_t bits, phases, states, tiles;
+  int16_t entries[MAX_PHASES][NIBBLE_TRELLIS_ENTRIES][2];  // by window, twice: see kernels.h
+} trellis;
+
+typedef struct {
+  float *scaled;                                 // [tokens][channels], of unit scale
+  float *chosen;                                 // [channels]: a row of entries
+  int16_t (*samples)[CHAINS_OF_BLOCK];           // [tiles]
+  uint8_t (*chain_codes)[CHAINS_OF_BLOCK];       // [tiles]
+  uint8_t (*from)[NIBBLE_CHAINS];                // [tiles * states]
+  uint16_t (*costs)[MAX_STATES][NIBBLE_CHAINS];  // [2]
+} trellis_memory;
+
+static int32_t tiles_of(const nibble_strip *strip) {
+  return nibble_block_tiles(strip->is_values, strip->block_tokens, strip->channels);
+}
+
+static size_t whole_lines(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
+
+size_t nibble_trellis_scratch_bytes(const nibble_strip *strip) {
+  const size_t tiles = (size_t)tiles_of(strip),
+               states = (size_t)(NIBBLE_TRELLIS_ENTRIES >> nibble_code_bits(strip->kind));
+  return whole_lines(sizeof(trellis)) +
+         whole_lines((size_t)(strip->tokens + 1) * (size_t)strip->channels * sizeof(float)) +
+         tiles * CHAINS_OF_BLOCK * 3 + tiles * states * NIBBLE_CHAINS +
+         2 * MAX_STATES * NIBBLE_CHAINS * sizeof(uint16_t) + 64;
+}
+
+static uint8_t *take(uint8_t **rest, size_t bytes) {
+  uint8_t *start = *rest;
+  *rest += whole_lines(bytes);
+  return start;
+}
+
+static trellis_memory divide(const nibble_strip *strip, uint8_t *rest) {
+  const size_t tiles = (size_t)tiles_of(strip), channels = (size_t)strip->channels,
+               states = (size_t)(NIBBLE_TRELLIS_ENTRIES >> nibble_code_bits(strip->kind));
+  trellis_memory m;
+  m.costs = (void *)take(&rest, 2 * sizeof *m.costs);
+  m.samples = (void *)take(&rest, tiles * sizeof *m.samples);
+  m.chain_codes = (void *)take(&rest, tiles * sizeof *m.chain_codes);
+  m.from = (void *)take(&rest, tiles * states * sizeof *m.from);
+  m.scaled = (void *)take(&rest, (size_t)(strip->tokens + 1) * channels * sizeof(float));
+  m.chosen = m.scaled + (size_t)strip->tokens * channels;
+  return m;
+}
+
+// ---- Tables by window
+
+// Bits of the window: the current code lowest. Index: nibble_trellis_index.
+static int32_t index_of_window(int32_t bits, int32_t phase, int32_t window) {
+  const int32_t width = bits == 3 ? 2 : bits, places = 8 / width;
+  const int32_t place = bits == 4 ? phase : places - 1, ages = bits == 3 ? 3 : places;
+  int32_t index = 0;
+  for (int32_t age = 0; age < ages; age++) {
+    const int32_t code = window >> (age * bits);
+    index |= (code & ((1 << width) - 1)) << ((place + places - age) % places * width);
+    if (bits == 3 && age < 2) index |= (code >> 2 & 1) << ((place + 1) % places * width + 1 - age);
+  }
+  return index;
+}
+
+static void start_trellis(trellis *t, const nibble_strip *strip) {
+  const int8_t *table = nibble_trellis_table(strip->kind);
+  t->bits = nibble_code_bits(strip->kind);
+  t->phases = t->bits == 4 ? 2 : 1;
+  t->states = NIBBLE_TRELLIS_ENTRIES >> t->bits;
+  t->tiles = tiles_of(strip);
+  for (int32_t phase = 0; phase < t->phases; phase++)
+    for (int32_t window = 0; window < NIBBLE_TRELLIS_ENTRIES; window++) {
+      const int16_t entry = (int16_t)(table[index_of_window(t->bits, phase, window)] * UNIT);
+      t->entries[phase][window][0] = t->entries[phase][window][1] = entry;
+    }
+}
+
+// ---- The search
+
+// One step at `tile`, from costs[turn] to costs[1 - turn].
+static void step(const nibble_kernels *kernels, const trellis *t, const trellis_memory *m,
+                 int32_t first_chain, int32_t tile, int32_t turn, uint8_t (*from)[NIBBLE_CHAINS]) {
+  kernels->trellis_step(t->bits, t->entries[tile % t->phases], m->samples[tile] + first_chain,
+                        (const uint16_t(*)[NIBBLE_CHAINS])m->costs[turn], m->costs[1 - turn], from);
+}
+
+// The windows that end a chain's path, backwards from `tile` for `count` steps. `state` becomes the
+// state before them; the current code of each window goes to `codes`, unless NULL.
+static void walk_back(const trellis *t, const trellis_memory *m, int32_t first_chain, int32_t tile,
+                      int32_t count, uint8_t state[NIBBLE_CHAINS], bool writes) {
+  const int32_t mask = (1 << t->bits) - 1, kept = 8 - t->bits;
+  for (int32_t i = 0; i < count; i++, tile--) {
+    const uint8_t(*from)[NIBBLE_CHAINS] =
+        (const uint8_t(*)[NIBBLE_CHAINS])m->from + (size_t)tile * (size_t)t->states;
+    for (int32_t chain = 0; chain < NIBBLE_CHAINS; chain++) {
+      if (writes) m->chain_codes[tile][first_chain + chain] = state[chain] & mask;
+      const int32_t window = from[state[chain]][chain] << kept | state[chain];
+      state[chain] = (uint8_t)(window >> t->bits);
+    }
+  }
+}
+
+// The state at the seam of each chain, before its first tile.
+static void find_seam(const nibble_kernels *kernels, const trellis *t, const trellis_memory *m,
+                      int32_t first_chain, uint8_t state[NIBBLE_CHAINS]) {
+  const int32_t reach = MEMORY / t->bits < t->tiles ? MEMORY / t->bits : t->tiles;
+  memset(m->costs[0], 0, (size_t)t->states * sizeof m->costs[0][0]);
+  int32_t turn = 0;
+  for (int32_t i = 0; i < 2 * reach; i++, turn = 1 - turn) {
+    const int32_t tile = i < reach ? t->tiles - reach + i : i - reach;
+    step(kernels, t, m, first_chain, tile, turn, m->from + (size_t)tile * (size_t)t->states);
+  }
+  for (int32_t chain = 0; chain < NIBBLE_CHAINS; chain++) {
+    state[chain] = 0;
+    for (int32_t s = 1; s < t->states; s++)
+      if (m->costs[turn][s][chain] < m->costs[turn][state[chain]][chain]) state[chain] = (uint8_t)s;
+  }
+  walk_back(t, m, first_chain, reach - 1, reach, state, false);
+}
+
+static void search_chains(const nibble_kernels *kernels, const trellis *t, const trellis_memory *m,
+                          int32_t first_chain) {
+  uint8_t state[NIBBLE_CHAINS];
+  find_seam(kernels, t, m, first_chain, state);
+  for (int32_t s = 0; s < t->states; s++)
+    for (int32_t chain = 0; chain < NIBBLE_CHAINS; chain++)
+      m->costs[0][s][chain] = state[chain] == s ? 0 : UNREACHED;
+  for (int32_t tile = 0; tile < t->tiles; tile++)
+    step(kernels, t, m, first_chain, tile, tile & 1, m->from + (size_t)tile * (size_t)t->states);
+  walk_back(t, m, first_chain, t->tiles - 1, t->tiles, state, true);
+}
+
+// ---- Blocks
+
+static int32_t tile_of(const nibble_strip *strip, int32_t t, int32_t d) {
+  return strip->is_values ? nibble_tile_of_value(t, d, strip->block_tokens)
+                          : nibble_tile_of_key(t, d, strip->block_tokens);
+}
+
+static int32_t byte_of(const nibble_strip *strip, int32_t t, int32_t d) {
+  return strip->is_values ? nibble_byte_of_value(t, d) : nibble_byte_of_key(t, d);
+}
+
+// Samples in the order of the chains; channels that only pad a tile are zeros.
+static void fill_samples(const nibble_strip *strip, const trellis_memory *m, const float *scaled,
+                         float units) {
+  memset(m->samples, 0, (size_t)tiles_of(strip) * sizeof *m->samples);
+  for (int32_t t = 0; t < strip->block_tokens; t++)
+    for (int32_t d = 0; d < strip->channels; d++) {
+      float x = scaled[(size_t)(t * strip->channels + d)] * units;
+      x = x < -32767.0f ? -32767.0f : x > 32767.0f ? 32767.0f : x;
+      m->samples[tile_of(strip, t, d)][byte_of(strip, t, d)] = (int16_t)nibble_round(x);
+    }
+}
+
+static void pack_chains(const nibble_strip *strip, const trellis_memory *m, uint8_t *codes) {
+  const int32_t tiles = tiles_of(strip);
+  for (int32_t tile = 0; tile < tiles; tile++)
+    for (int32_t lane = 0; lane < 16; lane++) {
+      uint32_t word;
+      memcpy(&word, m->chain_codes[tile] + lane * 4, sizeof word);
+      nibble_put_quad(strip->kind, codes, tile, lane, word);
+    }
+}
+
+// The scale that fits a row's entries best, in the sense of least squares.
+static void fit_scale(const nibble_kernels *kernels, const nibble_strip *strip,
+                      const trellis_memory *m, int32_t token, const uint8_t *codes, uint8_t *side) {
+  const int8_t *table = nibble_trellis_table(strip->kind);
+  const int32_t t = token % strip->block_tokens, tiles = tiles_of(strip);
+  for (int32_t d = 0; d < strip->channels; d++)
+    m->chosen[d] = table[nibble_trellis_index(strip->kind, codes, tiles, tile_of(strip, t, d),
+                                              byte_of(strip, t, d))];
+  const float *row = m->scaled + (size_t)token * (size_t)strip->channels;
+  const size_t channels = (size_t)strip->channels;
+  const float along = kernels->dot_floats(row, m->chosen, channels),
+              square = kernels->dot_floats(m->chosen, m->chosen, channels);
+  if (along <= 0 || square <= 0) return;
+  const float old = nibble_from_bfloat16(*nibble_side_at(side, strip->token_scale, token));
+  nibble_stored_scale(side, strip->token_scale, token,
+                      old * (along / (square * strip->fixed_scale)));
+}
+
+void nibble_encode_trellis(const nibble_strip *strip, const float *rows, uint8_t *codes,
+                           uint8_t *side, void *scratch) {
+  const nibble_kernels *kernels = nibble_current_kernels();
+  const int32_t channels = strip->channels, tokens = strip->block_tokens;
+  uint8_t *rest = scratch;
+  trellis *t = (void *)take(&rest, sizeof *t);
+  const trellis_memory m = divide(strip, rest);
+  start_trellis(t, strip);
+  for (int32_t token = 0; token < strip->tokens; token++) {
+    const float *row = rows + (size_t)token * (size_t)channels;
+    float *scaled = m.scaled + (size_t)token * (size_t)channels;
+    const float scale = nibble_stored_scale(side, strip->token_scale, token,
+                                            nibble_root_mean_square(kernels, row, channels));
+    for (int32_t d = 0; d < channels; d++) scaled[d] = row[d] * nibble_inverse(scale);
+  }
+  memset(codes, 0, (size_t)strip->code_bytes);
+  const float units = UNIT / strip->fixed_scale;
+  for (int32_t block = 0; block * tokens < strip->tokens; block++) {
+    uint8_t *target =
+        codes + block * nibble_block_bytes(strip->kind, strip->is_values, tokens, channels);
+    fill_samples(strip, &m, m.scaled + (size_t)(block * tokens) * (size_t)channels, units);
+    search_chains(kernels, t, &m, 0);
+    search_chains(kernels, t, &m, NIBBLE_CHAINS);
+    pack_chains(strip, &m, target);
+    for (int32_t token = block * tokens; token < (block + 1) * tokens; token++)
+      fit_scale(kernels, strip, &m, token, target, side);
+  }
+}
