@@ -10,16 +10,20 @@ import numpy as np
 from nibble_page import (
     ROWS,
     F,
+    chain_pieces,
     from_bfloat16,
     from_float16,
+    in_chains,
     lloyd_max,
     pack,
+    pack_pieces,
     row_places,
     signs,
     to_bfloat16,
     to_float16,
     transform,
 )
+from nibble_trellis import UNIT, entries_of, search, trellis_table
 
 SMALLEST = F(1.2e-38)
 BINS = 256
@@ -40,6 +44,8 @@ def encode(strip, rows, mean=None):
             codes = encode_fitted(strip, rows, side)
         elif strip.codec.name == "rotated":
             codes = encode_fixed(strip, rows, side)
+        elif strip.codec.name == "trellis":
+            return encode_trellis(strip, rows, side)
         else:
             codes = encode_even(strip, rows, side)
     return pack(strip, codes).tobytes() + bytes(side)
@@ -91,17 +97,21 @@ def root_mean_square(values):
     return np.array([one_root_mean_square(x) for x in flat], F).reshape(values.shape[:-1])
 
 
-def one_root_mean_square(x):
+def dot(a, b):
     lanes = np.zeros(16, F)
-    whole = x.size // 16 * 16
+    whole = a.size // 16 * 16
     for i in range(0, whole, 16):
-        lanes = lanes + x[i : i + 16] * x[i : i + 16]
+        lanes = lanes + a[i : i + 16] * b[i : i + 16]
     lanes = lanes[:8] + lanes[8:]
     lanes = lanes[:4] + lanes[4:]
     rest = F(0)
-    for value in x[whole:]:
-        rest = rest + value * value
-    plain = ((lanes[0] + lanes[2]) + (lanes[1] + lanes[3])) + rest
+    for x, y in zip(a[whole:], b[whole:]):
+        rest = rest + x * y
+    return ((lanes[0] + lanes[2]) + (lanes[1] + lanes[3])) + rest
+
+
+def one_root_mean_square(x):
+    plain = dot(x, x)
     if F(1e-20) < plain < F(1e30):
         return np.sqrt(plain / F(x.size))
     top = np.abs(x).max()
@@ -160,6 +170,24 @@ def encode_fixed(strip, rows, side):
     sets = scale_sets(strip, rows)
     scale = store_scale(strip, side, root_mean_square(sets))
     return unsets(strip, nearest(sets * inverse(scale)[..., None], np.array(entries, F) * unit))
+
+
+def encode_trellis(strip, rows, side):
+    bits = strip.codec.bits
+    _, unit = trellis_table(bits)
+    scale = store_scale(strip, side, root_mean_square(rows))
+    scaled = rows * inverse(scale)[:, None]
+    x = np.clip(scaled * (F(UNIT) / unit), F(-32767), F(32767))
+    samples = np.zeros((strip.blocks, strip.tiles, 64), np.int64)
+    samples[in_chains(strip)] = np.rint(x).astype(np.int64)  # ties to even
+    codes = search(bits, samples)
+    chosen = entries_of(bits, codes)[in_chains(strip)].astype(F)
+    for token in range(strip.tokens):
+        along, square = dot(scaled[token], chosen[token]), dot(chosen[token], chosen[token])
+        if along > 0 and square > 0:
+            scale[token] = scale[token] * (along / (square * unit))
+    store_scale(strip, side, scale)
+    return pack_pieces(strip, chain_pieces(strip), codes).tobytes() + bytes(side)
 
 
 def encode_fitted(strip, rows, side):

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nibble_trellis import entries_of, trellis_table
+
 F = np.float32
 LINE = 64
 
@@ -28,6 +30,7 @@ BITS = {
     "linear": (4, [2, 3, 4, 8]),
     "clustered": (4, [2, 3, 4]),
     "rotated": (4, [2, 3, 4]),
+    "trellis": (4, [1, 2, 3, 4]),
 }
 ROWS = ("float32", "float16", "bfloat16")
 
@@ -52,7 +55,7 @@ def parse_codec(text):
         raise PageError(f"unknown codec {name!r}")
     default, accepted = BITS[name]
     codec = Codec(name, int(bits or default))
-    codec.zero_point, codec.rotation = name == "linear", name == "rotated"
+    codec.zero_point, codec.rotation = name == "linear", name in ("rotated", "trellis")
     if codec.bits not in accepted:
         raise PageError(f"{name} has no form of {bits} bits")
     for option in options:
@@ -77,6 +80,8 @@ def parse_codec(text):
         raise PageError("clustered takes neither group nor zero_point")
     if name == "rotated" and (codec.axis != "token" or codec.zero_point or not codec.rotation):
         raise PageError("rotated is by token, symmetric and rotated")
+    if name == "trellis" and (codec.axis != "token" or codec.group or codec.zero_point):
+        raise PageError("trellis is by token, whole rows, and symmetric")
     return codec
 
 
@@ -92,8 +97,8 @@ def lloyd_max(bits):
 
 # ---- page-layout.md: strips
 
-UNIT_TILES = {8: 1, 4: 2, 3: 8, 2: 4}
-UNIT_BYTES = {8: 64, 4: 64, 3: 192, 2: 64}
+UNIT_TILES = {8: 1, 4: 2, 3: 8, 2: 4, 1: 8}
+UNIT_BYTES = {8: 64, 4: 64, 3: 192, 2: 64, 1: 64}
 
 
 @dataclass
@@ -133,6 +138,9 @@ class Strip:
             tiles = width * self.block_tokens // 64
             units = -(-tiles // UNIT_TILES[codec.bits])
             self.block_bytes = units * UNIT_BYTES[codec.bits]
+            self.tiles = tiles
+            if codec.name == "trellis" and min(tiles, channels * self.block_tokens // 64) < 8:
+                raise PageError("a trellis needs eight tiles")
         self.code_bytes = self.blocks * self.block_bytes
         self._place_side_data()
 
@@ -201,13 +209,17 @@ def places(strip):
 def pieces(strip):
     """The pieces of every code: byte of the strip, lowest bit there, bits, lowest bit of code."""
     block, _, _ = strip.indices()
-    tile, byte = places(strip)
-    base = block * strip.block_bytes
-    bits = strip.codec.bits
+    return pieces_at(strip.codec.bits, block * strip.block_bytes, *places(strip))
+
+
+def pieces_at(bits, base, tile, byte):
+    """The pieces of codes at a byte of a tile of the block that begins at `base`."""
     if bits == 8:
         return [(base + tile * 64 + byte, 0 * tile, 8, 0)]
     if bits == 4:
         return [(base + tile // 2 * 64 + byte, tile % 2 * 4, 4, 0)]
+    if bits == 1:
+        return [(base + tile // 8 * 64 + byte, tile % 8, 1, 0)]
     if bits == 2:
         return [(base + tile // 4 * 64 + byte, tile % 4 * 2, 2, 0)]
     unit, k = base + tile // 8 * 192, tile % 8
@@ -216,17 +228,38 @@ def pieces(strip):
 
 def unpack(strip, data):
     """Codes as unsigned integers, (tokens, channels)."""
-    codes = np.zeros((strip.tokens, strip.channels), np.int32)
-    for at, shift, bits, low in pieces(strip):
+    return unpack_pieces(pieces(strip), data)
+
+
+def unpack_pieces(pieces, data):
+    codes = np.zeros(pieces[0][0].shape, np.int32)
+    for at, shift, bits, low in pieces:
         codes |= (data[at].astype(np.int32) >> shift & ((1 << bits) - 1)) << low
     return codes
 
 
 def pack(strip, codes):
+    return pack_pieces(strip, pieces(strip), codes)
+
+
+def pack_pieces(strip, pieces, codes):
     data = np.zeros(strip.code_bytes, np.uint8)
-    for at, shift, bits, low in pieces(strip):
+    for at, shift, bits, low in pieces:
         np.bitwise_or.at(data, at, ((codes >> low & ((1 << bits) - 1)) << shift).astype(np.uint8))
     return data
+
+
+def chain_pieces(strip):
+    """The pieces of all codes of a trellis by block, tile and byte, padding channels included."""
+    block, tile, byte = np.meshgrid(
+        np.arange(strip.blocks), np.arange(strip.tiles), np.arange(64), indexing="ij"
+    )
+    return pieces_at(strip.codec.bits, block * strip.block_bytes, tile, byte)
+
+
+def in_chains(strip):
+    """Where every element lies in arrays by block, tile and byte."""
+    return strip.indices()[0], *places(strip)
 
 
 def row_places(strip):
@@ -329,7 +362,12 @@ def decode_codes(strip, codes, side):
         scale *= strip.spread(from_bfloat16(side[strip.scale_at :][:size].view("<u2")))
         if strip.zero_at is not None:
             zero += strip.spread(from_float16(side[strip.zero_at :][:size].view("<u2")))
-    return (entries[unpack(strip, codes)] - zero) * scale
+    if strip.codec.name == "trellis":
+        chains = unpack_pieces(chain_pieces(strip), codes)
+        values = entries_of(strip.codec.bits, chains)[in_chains(strip)].astype(F)
+    else:
+        values = entries[unpack(strip, codes)]
+    return (values - zero) * scale
 
 
 def table(strip, side):
@@ -340,6 +378,9 @@ def table(strip, side):
     if codec.name == "clustered":
         entries = side[:16].view(np.int8).astype(F)
         return entries, *side[16:24].view("<f4").astype(F)
+    if codec.name == "trellis":
+        entries, unit = trellis_table(codec.bits)
+        return entries.astype(F), unit, F(0)
     if codec.name == "rotated":
         entries, unit = lloyd_max(codec.bits)
         return np.array(entries, F), unit, F(0)
@@ -356,6 +397,7 @@ def refuse_padding(strip, codes):
         used = np.repeat(np.where(used, 255, 0).astype(np.uint8), strip.codec.bits // 8)
     else:
         ones = (1 << strip.codec.bits) - 1
-        used = pack(strip, np.full((strip.tokens, strip.channels), ones, np.int32))
+        at = chain_pieces(strip) if strip.codec.name == "trellis" else pieces(strip)
+        used = pack_pieces(strip, at, np.full(at[0][0].shape, ones, np.int32))
     if np.any(codes & ~used):
         raise PageError("padding is not zero")
