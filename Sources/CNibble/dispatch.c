@@ -13,6 +13,10 @@ static const nibble_kernels *available(int index) {
     if (index == 0) return &nibble_avx512_kernels;
     index--;
   }
+  if (nibble_avx2_runs()) {
+    if (index == 0) return &nibble_avx2_kernels;
+    index--;
+  }
 #endif
   return index == 0 ? &nibble_scalar_kernels : NULL;
 }

@@ -84,6 +84,8 @@ extern const nibble_kernels nibble_scalar_kernels;
 #if defined(__x86_64__)
 extern const nibble_kernels nibble_avx512_kernels;
 bool nibble_avx512_runs(void);
+extern const nibble_kernels nibble_avx2_kernels;
+bool nibble_avx2_runs(void);
 #endif
 
 const nibble_kernels *nibble_current_kernels(void);

@@ -95,11 +95,11 @@ struct StripLayoutBuilder {
     try addScales(zeros: false)
     // A chain has one code in each tile, and its window of eight bits must not meet itself.
     let tiles = min(headDim / 4 * blockTokens / 16, (headDim + 15) / 16 * blockTokens / 4)
-    guard tiles >= 8 else {
+    guard tiles >= 16 else {
       throw .unsupportedOption(
         codec: description.name,
         option: "head dimension \(headDim) with pages of \(pageTokens) tokens",
-        reason: "its chains need eight tiles: head dimension times tokens is at least 512"
+        reason: "its chains need sixteen tiles: head dimension times tokens is at least 1024"
       )
     }
   }

@@ -139,8 +139,8 @@ class Strip:
             units = -(-tiles // UNIT_TILES[codec.bits])
             self.block_bytes = units * UNIT_BYTES[codec.bits]
             self.tiles = tiles
-            if codec.name == "trellis" and min(tiles, channels * self.block_tokens // 64) < 8:
-                raise PageError("a trellis needs eight tiles")
+            if codec.name == "trellis" and min(tiles, channels * self.block_tokens // 64) < 16:
+                raise PageError("a trellis needs sixteen tiles")
         self.code_bytes = self.blocks * self.block_bytes
         self._place_side_data()
 

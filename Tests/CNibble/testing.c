@@ -1,6 +1,8 @@
 #define _POSIX_C_SOURCE 200112L  // posix_memalign
 #include "testing.h"
 
+#include "layout.h"
+
 #include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -91,6 +93,10 @@ const codec codecs[] = {
     {"fixed 4", NIBBLE_CODES4, NIBBLE_RULE_FIXED, 16, PER_TOKEN, 0, 0, 0.2f},
     {"fixed 3", NIBBLE_CODES3, NIBBLE_RULE_FIXED, 8, PER_TOKEN, 0, 0, 0.3f},
     {"fixed 2", NIBBLE_CODES2, NIBBLE_RULE_FIXED, 4, PER_TOKEN, 0, 0, 0.5f},
+    {"trellis 4", NIBBLE_TRELLIS4, NIBBLE_RULE_TRELLIS, 16, PER_TOKEN, 0, 0, 0.17f},
+    {"trellis 3", NIBBLE_TRELLIS3, NIBBLE_RULE_TRELLIS, 8, PER_TOKEN, 0, 0, 0.3f},
+    {"trellis 2", NIBBLE_TRELLIS2, NIBBLE_RULE_TRELLIS, 4, PER_TOKEN, 0, 0, 0.5f},
+    {"trellis 1", NIBBLE_TRELLIS1, NIBBLE_RULE_TRELLIS, 2, PER_TOKEN, 0, 0, 1.0f},
 };
 const int32_t codec_count = sizeof codecs / sizeof *codecs;
 
@@ -129,14 +135,16 @@ bool make_strip(const codec *codec, bool is_values, int32_t tokens, int32_t chan
       .table = -1,
       .fixed_scale = 1,
   };
-  const int32_t unit = codec->kind == NIBBLE_CODES3   ? 8
-                       : codec->kind == NIBBLE_CODES2 ? 4
-                       : codec->kind == NIBBLE_CODES4 ? 2
-                                                      : 1;
+  const int32_t unit = nibble_is_rows(codec->kind) ? 1 : nibble_unit_tiles(codec->kind);
   if (whole % strip->block_tokens || channels % strip->group_channels) return false;
   if (codec->group && codec->group / 4 * (whole / 16) % unit) return false;
+  if (nibble_is_trellis(codec->kind) &&
+      nibble_block_tiles(is_values, strip->block_tokens, channels) < 16)
+    return false;
   if (codec->rule == NIBBLE_RULE_FITTED)
     strip->table = add_side(strip, NIBBLE_TABLE_ENTRIES + 8);
+  else if (nibble_is_trellis(codec->kind))
+    strip->fixed_scale = nibble_trellis_unit(codec->kind);
   else if (codec->kind > NIBBLE_INT8)
     make_table(codec, strip);
   const bool has_zero = codec->rule == NIBBLE_RULE_ZERO_POINT;
@@ -153,10 +161,11 @@ bool make_strip(const codec *codec, bool is_values, int32_t tokens, int32_t chan
   return true;
 }
 
-int main(void) {
+int main(int count, char **arguments) {
   printf("instruction sets:");
   for (const char *const *isa = nibble_available_isas(); *isa; isa++) printf(" %s", *isa);
   printf("; in use: %s\n", nibble_isa());
+  if (count > 1 && strcmp(arguments[1], "--list") == 0) return 0;
   test_integer_kernels();
   test_rotation();
   test_strips();

@@ -40,6 +40,29 @@ func relativeMSE(_ codec: StripCodec, rows: [Float]) throws -> Double {
     #expect(plain.bitsPerValue < 4.04)
   }
 
+  /// Below what nearest centroids reach at the same bits by a quarter and more.
+  @Test(arguments: [(1, 0.29), (2, 0.078), (3, 0.0212), (4, 0.0059)], KVSide.allCases)
+  func trellisBeatsScalarTables(code: (bits: Int, mse: Double), side: KVSide) throws {
+    let codec = try StripCodec(.trellis(code.bits), side: side, headDim: 128, pageTokens: 64)
+    // A part of the rows: plain C searches slowly.
+    let rows = Array(Self.rows[..<(256 * 128)])
+    #expect(try relativeMSE(codec, rows: rows) < code.mse)
+    #expect(codec.bitsPerValue == Double(code.bits) + 0.125)
+  }
+
+  /// A trellis that constrained nothing would store the nearest centroids.
+  @Test(arguments: [2, 3, 4])
+  func trellisIsNoScalarCode(bits: Int) throws {
+    let rows = Array(Self.rows[..<(64 * 128)])
+    let trellis = try StripCodec(.trellis(bits), side: .keys, headDim: 128, pageTokens: 64)
+    let rotated = try StripCodec(.rotated(bits), side: .keys, headDim: 128, pageTokens: 64)
+    let path = try trellis.encode(rows.span).prefix(trellis.bytes.codes)
+    let nearest = try rotated.encode(rows.span).prefix(rotated.bytes.codes)
+    #expect(path.count == nearest.count)
+    let equal = zip(path, nearest).count { $0 == $1 }
+    #expect(equal < path.count / 8)
+  }
+
   @Test func linearAndInt8() throws {
     let linear = try StripCodec(.linear(4), side: .keys, headDim: 128, pageTokens: 64)
     #expect(try relativeMSE(linear, rows: Self.rows) < 0.0105)

@@ -5,7 +5,10 @@ import Testing
 ///
 /// Allocations have exactly the size that the layout asks for, so that the address sanitizer sees a read beyond them.
 @Suite struct KernelTests {
-  static let kinds = [NIBBLE_INT8, NIBBLE_CODES4, NIBBLE_CODES3, NIBBLE_CODES2]
+  static let kinds = [
+    NIBBLE_INT8, NIBBLE_CODES4, NIBBLE_CODES3, NIBBLE_CODES2, NIBBLE_TRELLIS4, NIBBLE_TRELLIS3,
+    NIBBLE_TRELLIS2, NIBBLE_TRELLIS1,
+  ]
   static let channels = [8, 16, 24, 32, 40, 56, 64, 72, 80, 104, 128, 136, 248, 256, 264, 504, 512]
   static let rowCounts = [1, 2, 3, 4, 5, 7, 8, 11, 16]
 
@@ -124,7 +127,7 @@ private struct Block {
     strip.channels = Int32(channels)
     nibble_strip_measure(&strip)
     codes = Bytes(Int(strip.code_bytes), extremes: (0, 255), using: &random)
-    table = Bytes(Int(NIBBLE_TABLE_ENTRIES), extremes: (0x80, 0x7f), using: &random)
+    table = Bytes(Int(NIBBLE_TRELLIS_ENTRIES), extremes: (0x80, 0x7f), using: &random)
   }
 
   func run(_ isa: String, operand: Bytes, rows: Int) -> [Int32] {

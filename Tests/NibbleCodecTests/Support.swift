@@ -52,5 +52,7 @@ let everyCodec = [
   "linear:4 rotation=hadamard", "linear:8 axis=channel zero_point=false", "clustered:2",
   "clustered:3", "clustered:4", "clustered:4 axis=none", "clustered:2 axis=channel",
   "clustered:4 axis=none rotation=hadamard", "rotated:2", "rotated:3", "rotated:4",
-  "rotated:4 group=16", "rotated:3 mean=removed",
+  "rotated:4 group=16", "rotated:3 mean=removed", "trellis:1", "trellis:2", "trellis:3",
+  "trellis:4",
+  "trellis:4 rotation=none mean=removed",
 ]

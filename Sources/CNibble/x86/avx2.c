@@ -1,0 +1,455 @@
+// AVX2 with FMA and F16C, for machines without AVX-512. A block is expanded once to signed bytes,
+// which stay in the nearest cache; products are taken in sixteen bits, so that no sum saturates.
+#if defined(__x86_64__)
+
+#include <immintrin.h>
+#include <string.h>
+
+#include "../float_parts.h"
+
+#define TARGET __attribute__((target("avx2,fma,f16c")))
+#define TARGET_INLINE static inline __attribute__((always_inline)) TARGET
+
+bool nibble_avx2_runs(void) {
+  __builtin_cpu_init();
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+         __builtin_cpu_supports("f16c");
+}
+
+// ---- Expanding codes
+
+// The 32-byte half `half` of the codes of a tile.
+TARGET_INLINE __m256i load_codes(int32_t kind, const uint8_t *codes, int32_t tile, int half) {
+  const int32_t bits = nibble_code_bits(kind);
+  const uint8_t *unit =
+      codes + tile / nibble_unit_tiles(kind) * nibble_unit_bytes(kind) + half * 32;
+  if (bits == 8) return _mm256_loadu_si256((const __m256i *)(const void *)unit);
+  if (bits == 3) {
+    const int32_t k = tile % 8;
+    const __m256i x = _mm256_loadu_si256((const __m256i *)(const void *)(unit + k / 4 * 64)),
+                  h = _mm256_loadu_si256((const __m256i *)(const void *)(unit + 128));
+    const __m256i low = _mm256_srl_epi16(x, _mm_cvtsi32_si128(k % 4 * 2)),
+                  high = _mm256_srl_epi16(h, _mm_cvtsi32_si128(k));
+    return _mm256_or_si256(_mm256_and_si256(low, _mm256_set1_epi8(3)),
+                           _mm256_slli_epi16(_mm256_and_si256(high, _mm256_set1_epi8(1)), 2));
+  }
+  const __m256i x = _mm256_loadu_si256((const __m256i *)(const void *)unit);
+  return _mm256_and_si256(_mm256_srl_epi16(x, _mm_cvtsi32_si128(tile % (8 / bits) * bits)),
+                          _mm256_set1_epi8((char)((1 << bits) - 1)));
+}
+
+TARGET_INLINE __m256i shift_left(__m256i x, int32_t bits) {
+  return _mm256_sll_epi16(x, _mm_cvtsi32_si128(bits));
+}
+
+// Indices of a trellis (nibble_trellis_index), from the codes of the tile and of those before it:
+// codes[age], each byte with one code.
+TARGET_INLINE __m256i trellis_index(int32_t kind, int32_t tile, const __m256i codes[8]) {
+  const int32_t bits = nibble_code_bits(kind);
+  if (bits == 4)
+    return tile % 2 ? _mm256_or_si256(shift_left(codes[0], 4), codes[1])
+                    : _mm256_or_si256(shift_left(codes[1], 4), codes[0]);
+  if (bits == 3) {
+    const __m256i low = _mm256_set1_epi8(3), high = _mm256_set1_epi8(4);
+    const __m256i tops = _mm256_or_si256(_mm256_srli_epi16(_mm256_and_si256(codes[0], high), 1),
+                                         _mm256_srli_epi16(_mm256_and_si256(codes[1], high), 2));
+    __m256i index = _mm256_or_si256(tops, shift_left(_mm256_and_si256(codes[0], low), 6));
+    index = _mm256_or_si256(index, shift_left(_mm256_and_si256(codes[1], low), 4));
+    return _mm256_or_si256(index, shift_left(_mm256_and_si256(codes[2], low), 2));
+  }
+  __m256i index = _mm256_setzero_si256();
+  for (int age = 0; age < 8 / bits; age++)
+    index = _mm256_or_si256(index, shift_left(codes[age], 8 - (age + 1) * bits));
+  return index;
+}
+
+TARGET_INLINE void look_up_256(__m256i index, const int8_t *table, int8_t *out) {
+  uint8_t places[32];
+  _mm256_storeu_si256((__m256i *)(void *)places, index);
+  for (int i = 0; i < 32; i++) out[i] = table[places[i]];
+}
+
+TARGET_INLINE void expand_trellis(int32_t kind, const uint8_t *codes, const int8_t *table,
+                                  int32_t tiles, int8_t *out) {
+  const int32_t bits = nibble_code_bits(kind), ages = bits == 3 ? 3 : 8 / bits;
+  for (int half = 0; half < 2; half++) {
+    __m256i window[8];
+    for (int age = 0; age < ages; age++)
+      window[age] = load_codes(kind, codes, ((-age) % tiles + tiles) % tiles, half);
+    for (int32_t tile = 0; tile < tiles; tile++) {
+      if (tile > 0) {
+        for (int age = ages - 1; age > 0; age--) window[age] = window[age - 1];
+        window[0] = load_codes(kind, codes, tile, half);
+      }
+      look_up_256(trellis_index(kind, tile, window), table, out + tile * 64 + half * 32);
+    }
+  }
+}
+
+TARGET_INLINE void expand_tiles(int32_t kind, const uint8_t *codes, const int8_t *table,
+                                int32_t tiles, int8_t *out) {
+  if (nibble_is_trellis(kind)) {
+    expand_trellis(kind, codes, table, tiles, out);
+    return;
+  }
+  if (kind == NIBBLE_INT8) {
+    memcpy(out, codes, (size_t)tiles * 64);
+    return;
+  }
+  const __m256i entries =
+      _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)table));
+  for (int32_t tile = 0; tile < tiles; tile++)
+    for (int half = 0; half < 2; half++)
+      _mm256_storeu_si256((__m256i *)(void *)(out + tile * 64 + half * 32),
+                          _mm256_shuffle_epi8(entries, load_codes(kind, codes, tile, half)));
+}
+
+// ---- Sums of products
+
+enum { MAX_BLOCK_BYTES = NIBBLE_MAX_BLOCK_TOKENS * NIBBLE_MAX_CHANNELS };
+
+// out[row][lane] = sum over tiles of the products of a lane's four bytes and the tile's four
+// operands. Tiles are `stride` bytes apart. `rows` (1 or 2) is a constant where this is inlined.
+TARGET_INLINE void multiply_tiles(int32_t rows, const int8_t *tiles, size_t stride, int32_t count,
+                                  const int16_t *const operands[2], __m256i out[2][2]) {
+  __m256i sum[2][4];
+  for (int r = 0; r < rows; r++)
+    for (int i = 0; i < 4; i++) sum[r][i] = _mm256_setzero_si256();
+  for (int32_t tile = 0; tile < count; tile++) {
+    __m256i entries[4];
+    for (int i = 0; i < 4; i++)
+      entries[i] = _mm256_cvtepi8_epi16(
+          _mm_loadu_si128((const __m128i *)(const void *)(tiles + (size_t)tile * stride + i * 16)));
+    for (int r = 0; r < rows; r++) {
+      int64_t quad;
+      memcpy(&quad, operands[r] + tile * 4, sizeof quad);
+      const __m256i operand = _mm256_set1_epi64x(quad);
+      for (int i = 0; i < 4; i++)
+        sum[r][i] = _mm256_add_epi32(sum[r][i], _mm256_madd_epi16(entries[i], operand));
+    }
+  }
+  for (int r = 0; r < rows; r++)
+    for (int i = 0; i < 2; i++)
+      // Neighbours added within 128-bit lanes, then the lanes put in order.
+      out[r][i] =
+          _mm256_permute4x64_epi64(_mm256_hadd_epi32(sum[r][2 * i], sum[r][2 * i + 1]), 0xd8);
+}
+
+TARGET_INLINE void dot(int32_t kind, const uint8_t *codes, const int8_t *table,
+                       int32_t block_tokens, int32_t channels, const int8_t *queries, size_t stride,
+                       int32_t rows, int32_t *out) {
+  int8_t expanded[MAX_BLOCK_BYTES];
+  int16_t wide[2][NIBBLE_MAX_CHANNELS];
+  const int32_t blocks = block_tokens / 16, quads = channels / 4;
+  expand_tiles(kind, codes, table, blocks * quads, expanded);
+  for (int32_t row = 0; row < rows; row += 2) {
+    const int32_t count = rows - row < 2 ? 1 : 2;
+    int32_t sum[2] = {0, 0};
+    for (int32_t r = 0; r < count; r++)
+      for (int32_t d = 0; d < channels; d++) {
+        wide[r][d] = queries[(size_t)(row + r) * stride + (size_t)d];
+        sum[r] += wide[r][d];
+      }
+    const int16_t *const operands[2] = {wide[0], wide[1]};
+    for (int32_t b = 0; b < blocks; b++) {
+      __m256i result[2][2];
+      if (count == 2)
+        multiply_tiles(2, expanded + b * 64, (size_t)blocks * 64, quads, operands, result);
+      else
+        multiply_tiles(1, expanded + b * 64, (size_t)blocks * 64, quads, operands, result);
+      for (int32_t r = 0; r < count; r++)
+        for (int32_t i = 0; i < 2; i++)
+          _mm256_storeu_si256(
+              (__m256i *)(void *)(out + (row + r) * NIBBLE_MAX_BLOCK_TOKENS + b * 16 + i * 8),
+              // Keys count from -128.
+              _mm256_add_epi32(result[r][i], _mm256_set1_epi32(128 * sum[r])));
+    }
+  }
+}
+
+TARGET_INLINE void weigh(int32_t kind, const uint8_t *codes, const int8_t *table,
+                         int32_t block_tokens, int32_t padded_channels, const uint8_t *weights,
+                         int32_t rows, int32_t *out) {
+  int8_t expanded[MAX_BLOCK_BYTES];
+  int16_t wide[2][NIBBLE_MAX_BLOCK_TOKENS];
+  const int32_t columns = padded_channels / 16, quads = block_tokens / 4;
+  expand_tiles(kind, codes, table, columns * quads, expanded);
+  for (int32_t row = 0; row < rows; row += 2) {
+    const int32_t count = rows - row < 2 ? 1 : 2;
+    for (int32_t r = 0; r < count; r++)
+      for (int32_t t = 0; t < block_tokens; t++)
+        wide[r][t] = weights[(row + r) * NIBBLE_MAX_BLOCK_TOKENS + t];
+    const int16_t *const operands[2] = {wide[0], wide[1]};
+    for (int32_t c = 0; c < columns; c++) {
+      __m256i result[2][2];
+      if (count == 2)
+        multiply_tiles(2, expanded + c * quads * 64, 64, quads, operands, result);
+      else
+        multiply_tiles(1, expanded + c * quads * 64, 64, quads, operands, result);
+      for (int32_t r = 0; r < count; r++)
+        for (int32_t i = 0; i < 2; i++)
+          _mm256_storeu_si256(
+              (__m256i *)(void *)(out + (row + r) * padded_channels + c * 16 + i * 8),
+              result[r][i]);
+    }
+  }
+}
+
+#define INTEGER_KERNELS(name, kind)                                                                \
+  TARGET static void dot_##name(const uint8_t *codes, const int8_t *table, int32_t block_tokens,   \
+                                int32_t channels, const int8_t *queries, size_t stride,            \
+                                int32_t rows, int32_t *out, ptrdiff_t ahead) {                     \
+    (void)ahead;                                                                                   \
+    dot(kind, codes, table, block_tokens, channels, queries, stride, rows, out);                   \
+  }                                                                                                \
+  TARGET static void weigh_##name(const uint8_t *codes, const int8_t *table, int32_t block_tokens, \
+                                  int32_t padded_channels, const uint8_t *weights, int32_t rows,   \
+                                  int32_t *out, ptrdiff_t ahead) {                                 \
+    (void)ahead;                                                                                   \
+    weigh(kind, codes, table, block_tokens, padded_channels, weights, rows, out);                  \
+  }                                                                                                \
+  TARGET static void expand_##name(const uint8_t *codes, const int8_t *table, int32_t tiles,       \
+                                   int8_t *out) {                                                  \
+    expand_tiles(kind, codes, table, tiles, out);                                                  \
+  }
+INTEGER_KERNELS(int8, NIBBLE_INT8)
+INTEGER_KERNELS(codes4, NIBBLE_CODES4)
+INTEGER_KERNELS(codes3, NIBBLE_CODES3)
+INTEGER_KERNELS(codes2, NIBBLE_CODES2)
+INTEGER_KERNELS(trellis4, NIBBLE_TRELLIS4)
+INTEGER_KERNELS(trellis3, NIBBLE_TRELLIS3)
+INTEGER_KERNELS(trellis2, NIBBLE_TRELLIS2)
+INTEGER_KERNELS(trellis1, NIBBLE_TRELLIS1)
+
+// ---- Exact rows
+
+TARGET_INLINE __m256 load_floats(int32_t kind, const uint8_t *bytes) {
+  if (kind == NIBBLE_FLOAT32) return _mm256_loadu_ps((const float *)(const void *)bytes);
+  const __m128i x = _mm_loadu_si128((const __m128i *)(const void *)bytes);
+  if (kind == NIBBLE_FLOAT16) return _mm256_cvtph_ps(x);
+  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(x), 16));
+}
+
+// Eight tokens and `rows` (at most 4) rows.
+TARGET_INLINE void dot_float_lanes(int32_t kind, int32_t rows, const uint8_t *codes,
+                                   size_t row_bytes, int32_t channels, const float *queries,
+                                   size_t stride, float *scores) {
+  __m256 sum[4];
+  for (int r = 0; r < rows; r++) sum[r] = _mm256_setzero_ps();
+  for (int32_t d = 0; d < channels; d++) {
+    const __m256 keys = load_floats(kind, codes + (size_t)d * row_bytes);
+    for (int r = 0; r < rows; r++)
+      sum[r] =
+          _mm256_fmadd_ps(_mm256_set1_ps(queries[(size_t)r * stride + (size_t)d]), keys, sum[r]);
+  }
+  for (int r = 0; r < rows; r++) _mm256_storeu_ps(scores + r * NIBBLE_MAX_BLOCK_TOKENS, sum[r]);
+}
+
+// Eight channels and `rows` (at most 4) rows.
+TARGET_INLINE void weigh_float_lanes(int32_t kind, int32_t rows, const uint8_t *codes,
+                                     size_t row_bytes, int32_t block_tokens,
+                                     int32_t padded_channels, const float *weights,
+                                     float *accumulators) {
+  __m256 sum[4];
+  for (int r = 0; r < rows; r++) sum[r] = _mm256_loadu_ps(accumulators + r * padded_channels);
+  for (int32_t t = 0; t < block_tokens; t++) {
+    const __m256 values = load_floats(kind, codes + (size_t)t * row_bytes);
+    for (int r = 0; r < rows; r++)
+      sum[r] =
+          _mm256_fmadd_ps(_mm256_set1_ps(weights[r * NIBBLE_MAX_BLOCK_TOKENS + t]), values, sum[r]);
+  }
+  for (int r = 0; r < rows; r++) _mm256_storeu_ps(accumulators + r * padded_channels, sum[r]);
+}
+
+#define ROW_KERNELS(name, kind)                                                                    \
+  TARGET static void dot_##name(const void *codes, int32_t block_tokens, int32_t channels,         \
+                                const float *queries, size_t stride, int32_t rows, float *scores,  \
+                                ptrdiff_t ahead) {                                                 \
+    (void)ahead;                                                                                   \
+    const size_t width = kind == NIBBLE_FLOAT32 ? 4 : 2, row_bytes = (size_t)block_tokens * width; \
+    for (int32_t t = 0; t < block_tokens; t += 8) {                                                \
+      const uint8_t *lanes = (const uint8_t *)codes + (size_t)t * width;                           \
+      int32_t r = 0;                                                                               \
+      for (; r + 4 <= rows; r += 4)                                                                \
+        dot_float_lanes(kind, 4, lanes, row_bytes, channels, queries + (size_t)r * stride, stride, \
+                        scores + r * NIBBLE_MAX_BLOCK_TOKENS + t);                                 \
+      for (; r < rows; r++)                                                                        \
+        dot_float_lanes(kind, 1, lanes, row_bytes, channels, queries + (size_t)r * stride, stride, \
+                        scores + r * NIBBLE_MAX_BLOCK_TOKENS + t);                                 \
+    }                                                                                              \
+  }                                                                                                \
+  TARGET static void weigh_##name(const void *codes, int32_t block_tokens,                         \
+                                  int32_t padded_channels, const float *weights, int32_t rows,     \
+                                  float *accumulators, ptrdiff_t ahead) {                          \
+    (void)ahead;                                                                                   \
+    const size_t width = kind == NIBBLE_FLOAT32 ? 4 : 2,                                           \
+                 row_bytes = (size_t)padded_channels * width;                                      \
+    for (int32_t d = 0; d < padded_channels; d += 8) {                                             \
+      const uint8_t *lanes = (const uint8_t *)codes + (size_t)d * width;                           \
+      int32_t r = 0;                                                                               \
+      for (; r + 4 <= rows; r += 4)                                                                \
+        weigh_float_lanes(kind, 4, lanes, row_bytes, block_tokens, padded_channels,                \
+                          weights + r * NIBBLE_MAX_BLOCK_TOKENS,                                   \
+                          accumulators + r * padded_channels + d);                                 \
+      for (; r < rows; r++)                                                                        \
+        weigh_float_lanes(kind, 1, lanes, row_bytes, block_tokens, padded_channels,                \
+                          weights + r * NIBBLE_MAX_BLOCK_TOKENS,                                   \
+                          accumulators + r * padded_channels + d);                                 \
+    }                                                                                              \
+  }
+ROW_KERNELS(float32, NIBBLE_FLOAT32)
+ROW_KERNELS(float16, NIBBLE_FLOAT16)
+ROW_KERNELS(bfloat16, NIBBLE_BFLOAT16)
+
+// ---- The search of the trellis codes
+
+TARGET_INLINE void search_step(int32_t bits, const int16_t (*entries)[2], const int16_t *samples,
+                               const uint16_t (*old)[NIBBLE_CHAINS],
+                               uint16_t (*fresh)[NIBBLE_CHAINS], uint8_t (*from)[NIBBLE_CHAINS]) {
+  const int32_t states = 256 >> bits;
+  const __m256i *x = (const __m256i *)(const void *)samples;
+  __m256i least[2] = {_mm256_set1_epi8(-1), _mm256_set1_epi8(-1)};
+  for (int32_t s = 0; s < states; s++) {
+    __m256i best[2] = {_mm256_set1_epi8(-1), _mm256_set1_epi8(-1)};
+    __m256i tops[2] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
+    for (int32_t top = 0; top < 1 << bits; top++) {
+      const int32_t window = top << (8 - bits) | s;
+      int32_t pair;
+      memcpy(&pair, entries[window], sizeof pair);
+      const __m256i entry = _mm256_set1_epi32(pair), mark = _mm256_set1_epi16((int16_t)top);
+      const __m256i *before = (const __m256i *)(const void *)old[window >> bits];
+      for (int i = 0; i < 2; i++) {
+        const __m256i d = _mm256_subs_epi16(_mm256_loadu_si256(x + i), entry);
+        const __m256i cost =
+            _mm256_adds_epu16(_mm256_loadu_si256(before + i), _mm256_mulhrs_epi16(d, d));
+        const __m256i least_cost = _mm256_min_epu16(best[i], cost);
+        const __m256i kept = _mm256_cmpeq_epi16(least_cost, best[i]);
+        tops[i] = _mm256_blendv_epi8(mark, tops[i], kept);
+        best[i] = least_cost;
+      }
+    }
+    for (int i = 0; i < 2; i++) {
+      _mm256_storeu_si256((__m256i *)(void *)fresh[s] + i, best[i]);
+      least[i] = _mm256_min_epu16(least[i], best[i]);
+    }
+    _mm256_storeu_si256((__m256i *)(void *)from[s],
+                        _mm256_permute4x64_epi64(_mm256_packus_epi16(tops[0], tops[1]), 0xd8));
+  }
+  for (int32_t s = 0; s < states; s++)
+    for (int i = 0; i < 2; i++) {
+      __m256i *cost = (__m256i *)(void *)fresh[s] + i;
+      _mm256_storeu_si256(cost, _mm256_sub_epi16(_mm256_loadu_si256(cost), least[i]));
+    }
+}
+
+TARGET static void trellis_step(int32_t bits, const int16_t (*entries)[2], const int16_t *samples,
+                                const uint16_t (*old)[NIBBLE_CHAINS],
+                                uint16_t (*fresh)[NIBBLE_CHAINS], uint8_t (*from)[NIBBLE_CHAINS]) {
+  if (bits == 4)
+    search_step(4, entries, samples, old, fresh, from);
+  else if (bits == 3)
+    search_step(3, entries, samples, old, fresh, from);
+  else if (bits == 2)
+    search_step(2, entries, samples, old, fresh, from);
+  else
+    search_step(1, entries, samples, old, fresh, from);
+}
+
+// ---- Float parts: the common text, compiled for these registers
+
+TARGET static void finish_scores(const nibble_score_finish *rows, int32_t count) {
+  nibble_finish_scores(rows, count);
+}
+TARGET static void softmax(float *scores, int32_t tokens, int32_t rows, const float *bias,
+                           float scale, float *maximum, float *sum, float *factor) {
+  nibble_softmax_rows(scores, tokens, rows, bias, scale, maximum, sum, factor);
+}
+TARGET static void start_weights(nibble_weight_start *rows, int32_t count) {
+  nibble_start_weights(rows, count);
+}
+TARGET static void finish_values(const nibble_value_finish *rows, int32_t count) {
+  for (int32_t i = 0; i < count; i++) nibble_finish_values(&rows[i]);
+}
+TARGET static void combine(float *result, float a, const float *source, float b, size_t n) {
+  nibble_combine_floats(result, a, source, b, n);
+}
+TARGET static float dot_floats(const float *a, const float *b, size_t n) {
+  return nibble_dot_floats(a, b, n);
+}
+TARGET static void quantize_query(const float *query, int32_t channels, bool halves, int8_t *high,
+                                  int8_t *low, float *scale) {
+  nibble_quantize_floats(query, channels, halves, high, low, scale);
+}
+TARGET static void nearest_entries(const float *values, size_t count, float inverse_scale,
+                                   const float *thresholds, int32_t levels, uint8_t *codes) {
+  nibble_nearest_codes(values, count, inverse_scale, thresholds, levels, codes);
+}
+TARGET static void even_levels(const float *values, size_t count, float inverse_scale, float zero,
+                               float top, uint8_t *codes) {
+  nibble_even_codes(values, count, inverse_scale, zero, top, codes);
+}
+TARGET static void hadamard(float *values, int32_t count, float factor) {
+  nibble_hadamard_floats(values, count, factor);
+}
+
+TARGET static void narrow_float16(const float *values, size_t count, uint16_t *result) {
+  size_t i = 0;
+  for (; i + 8 <= count; i += 8)
+    _mm_storeu_si128((__m128i *)(void *)(result + i),
+                     _mm256_cvtps_ph(_mm256_loadu_ps(values + i),
+                                     _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+  for (; i < count; i++) result[i] = nibble_to_float16(values[i]);
+}
+
+TARGET static void widen_float16(const uint16_t *values, size_t count, float *result) {
+  size_t i = 0;
+  for (; i + 8 <= count; i += 8)
+    _mm256_storeu_ps(result + i,
+                     _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)(values + i))));
+  for (; i < count; i++) result[i] = nibble_from_float16(values[i]);
+}
+
+const nibble_kernels nibble_avx2_kernels = {
+    .name = "avx2",
+    .dot = {[NIBBLE_INT8] = dot_int8,
+            [NIBBLE_CODES4] = dot_codes4,
+            [NIBBLE_CODES3] = dot_codes3,
+            [NIBBLE_CODES2] = dot_codes2,
+            [NIBBLE_TRELLIS4] = dot_trellis4,
+            [NIBBLE_TRELLIS3] = dot_trellis3,
+            [NIBBLE_TRELLIS2] = dot_trellis2,
+            [NIBBLE_TRELLIS1] = dot_trellis1},
+    .weigh = {[NIBBLE_INT8] = weigh_int8,
+              [NIBBLE_CODES4] = weigh_codes4,
+              [NIBBLE_CODES3] = weigh_codes3,
+              [NIBBLE_CODES2] = weigh_codes2,
+              [NIBBLE_TRELLIS4] = weigh_trellis4,
+              [NIBBLE_TRELLIS3] = weigh_trellis3,
+              [NIBBLE_TRELLIS2] = weigh_trellis2,
+              [NIBBLE_TRELLIS1] = weigh_trellis1},
+    .expand = {[NIBBLE_INT8] = expand_int8,
+               [NIBBLE_CODES4] = expand_codes4,
+               [NIBBLE_CODES3] = expand_codes3,
+               [NIBBLE_CODES2] = expand_codes2,
+               [NIBBLE_TRELLIS4] = expand_trellis4,
+               [NIBBLE_TRELLIS3] = expand_trellis3,
+               [NIBBLE_TRELLIS2] = expand_trellis2,
+               [NIBBLE_TRELLIS1] = expand_trellis1},
+    .dot_rows = {dot_float32, dot_float16, dot_bfloat16},
+    .weigh_rows = {weigh_float32, weigh_float16, weigh_bfloat16},
+    .finish_scores = finish_scores,
+    .softmax = softmax,
+    .start_weights = start_weights,
+    .finish_values = finish_values,
+    .combine = combine,
+    .dot_floats = dot_floats,
+    .quantize_query = quantize_query,
+    .narrow_float16 = narrow_float16,
+    .widen_float16 = widen_float16,
+    .hadamard = hadamard,
+    .nearest_entries = nearest_entries,
+    .even_levels = even_levels,
+    .trellis_step = trellis_step,
+};
+
+#endif
