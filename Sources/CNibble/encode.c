@@ -148,38 +148,87 @@ static even_levels choose_levels(const nibble_strip *strip, bool has_zero, int32
   return result;
 }
 
-static void encode_even_rows(const nibble_kernels *kernels, const nibble_strip *strip,
-                             bool has_zero, int32_t levels, const float *rows, uint8_t *side,
-                             const encode_memory *m) {
+enum { CLIP_STEPS = 16, LONGEST_SET = NIBBLE_MAX_CHANNELS };
+
+// How the sets of values that share a scale are encoded.
+typedef struct {
+  const nibble_kernels *kernels;
+  const nibble_strip *strip;
+  bool has_zero, is_clipped;
+  int32_t levels;
+  uint8_t *side;
+  int32_t scale_offset, zero_offset;
+} even_rule;
+
+// The squared error of codes against the values that they stand for.
+static float squared_error(const even_rule *rule, const even_levels *chosen, const float *values,
+                           int32_t count, const uint8_t *codes) {
+  float errors[LONGEST_SET];
+  // A symmetric level is half as far from its neighbour as the scale says.
+  const float spacing =
+      rule->has_zero || rule->strip->kind == NIBBLE_INT8 ? chosen->scale : 2 * chosen->scale;
+  for (int32_t i = 0; i < count; i++)
+    errors[i] = values[i] * chosen->inverse_spacing -
+                (((float)codes[i] - chosen->zero) * spacing) * chosen->inverse_spacing;
+  // In units of the spacing, so that nothing overflows; brought to those of the range by the
+  // caller.
+  return rule->kernels->dot_floats(errors, errors, (size_t)count);
+}
+
+// Encodes one set. Clipping tries the whole range and ever smaller parts of it about its middle.
+static void encode_set(const even_rule *rule, const float *values, int32_t count, int32_t index,
+                       uint8_t *codes) {
+  const nibble_strip *strip = rule->strip;
+  float low, high, least = 0, whole = 0;
+  int32_t best = 0;
+  limits(values, count, 1, &low, &high);
+  const int32_t steps = rule->is_clipped ? CLIP_STEPS : 0;
+  // The last turn encodes with the best step.
+  for (int32_t turn = 0; turn <= steps; turn++) {
+    const int32_t step = turn < steps ? turn : best;
+    const float cut = (0.02f * (float)step) * (high - low), factor = 1 - 0.04f * (float)step;
+    float first = low, last = high;
+    if (step > 0) {
+      first = rule->has_zero ? low + cut : low * factor;
+      last = rule->has_zero ? high - cut : high * factor;
+    }
+    const even_levels chosen =
+        choose_levels(strip, rule->has_zero, rule->levels, first, last, rule->side,
+                      rule->scale_offset, rule->zero_offset, index);
+    rule->kernels->even_levels(values, (size_t)count, chosen.inverse_spacing, chosen.zero,
+                               (float)(rule->levels - 1), codes);
+    if (turn == steps) break;
+    if (turn == 0) whole = chosen.inverse_spacing;
+    const float finer = chosen.inverse_spacing > 0 ? whole / chosen.inverse_spacing : 0;
+    const float error = squared_error(rule, &chosen, values, count, codes) * (finer * finer);
+    if (turn == 0 || error < least) {
+      least = error;
+      best = step;
+    }
+  }
+}
+
+static void encode_even_rows(const even_rule *rule, const float *rows, uint8_t *codes) {
+  const nibble_strip *strip = rule->strip;
   const int32_t group = strip->group_channels, channels = strip->channels;
   for (int32_t t = 0; t < strip->tokens; t++)
     for (int32_t g = 0; g * group < channels; g++) {
       const size_t start = (size_t)(t * channels + g * group);
-      float low, high;
-      limits(rows + start, group, 1, &low, &high);
-      const even_levels chosen =
-          choose_levels(strip, has_zero, levels, low, high, side, strip->token_scale,
-                        strip->token_zero, g * strip->tokens + t);
-      kernels->even_levels(rows + start, (size_t)group, chosen.inverse_spacing, chosen.zero,
-                           (float)(levels - 1), m->codes + start);
+      encode_set(rule, rows + start, group, g * strip->tokens + t, codes + start);
     }
 }
 
-static void encode_even_channels(const nibble_strip *strip, bool has_zero, int32_t levels,
-                                 const float *rows, uint8_t *side, const encode_memory *m) {
+static void encode_even_channels(const even_rule *rule, const float *rows, uint8_t *codes) {
+  const nibble_strip *strip = rule->strip;
   const int32_t channels = strip->channels, tokens = strip->block_tokens;
   for (int32_t block = 0; block * tokens < strip->tokens; block++)
     for (int32_t d = 0; d < channels; d++) {
       const size_t start = (size_t)(block * tokens * channels + d);
-      float low, high;
-      limits(rows + start, tokens, (size_t)channels, &low, &high);
-      const even_levels chosen =
-          choose_levels(strip, has_zero, levels, low, high, side, strip->channel_scale,
-                        strip->channel_zero, block * channels + d);
-      for (int32_t t = 0; t < tokens; t++)
-        nibble_even_codes(rows + start + (size_t)(t * channels), 1, chosen.inverse_spacing,
-                          chosen.zero, (float)(levels - 1),
-                          m->codes + start + (size_t)(t * channels));
+      float column[NIBBLE_MAX_BLOCK_TOKENS];
+      uint8_t chosen[NIBBLE_MAX_BLOCK_TOKENS];
+      for (int32_t t = 0; t < tokens; t++) column[t] = rows[start + (size_t)(t * channels)];
+      encode_set(rule, column, tokens, block * channels + d, chosen);
+      for (int32_t t = 0; t < tokens; t++) codes[start + (size_t)(t * channels)] = chosen[t];
     }
 }
 
@@ -306,6 +355,25 @@ static void encode_fitted(const nibble_kernels *kernels, const nibble_strip *str
   kernels->nearest_entries(m->scaled, count, 1, thresholds, levels, m->codes);
 }
 
+static void encode_even(const nibble_kernels *kernels, const nibble_strip *strip, nibble_rule rule,
+                        int32_t levels, const float *rows, uint8_t *side, uint8_t *codes) {
+  const bool by_channel = strip->channel_scale >= 0;
+  const even_rule even = {
+      .kernels = kernels,
+      .strip = strip,
+      .has_zero = rule == NIBBLE_RULE_ZERO_POINT || rule == NIBBLE_RULE_ZERO_POINT_CLIPPED,
+      .is_clipped = rule >= NIBBLE_RULE_SYMMETRIC_CLIPPED,
+      .levels = levels,
+      .side = side,
+      .scale_offset = by_channel ? strip->channel_scale : strip->token_scale,
+      .zero_offset = by_channel ? strip->channel_zero : strip->token_zero,
+  };
+  if (by_channel)
+    encode_even_channels(&even, rows, codes);
+  else
+    encode_even_rows(&even, rows, codes);
+}
+
 // ---- The public functions
 
 void nibble_encode(const nibble_strip *strip, nibble_rule rule, int32_t levels, const float *rows,
@@ -320,15 +388,12 @@ void nibble_encode(const nibble_strip *strip, nibble_rule rule, int32_t levels, 
   }
   const nibble_kernels *kernels = nibble_current_kernels();
   const encode_memory m = divide(strip, scratch);
-  const bool has_zero = rule == NIBBLE_RULE_ZERO_POINT;
   if (rule == NIBBLE_RULE_FIXED)
     encode_fixed(kernels, strip, levels, rows, side, &m);
   else if (rule == NIBBLE_RULE_FITTED)
     encode_fitted(kernels, strip, levels, rows, side, &m);
-  else if (strip->channel_scale >= 0)
-    encode_even_channels(strip, has_zero, levels, rows, side, &m);
   else
-    encode_even_rows(kernels, strip, has_zero, levels, rows, side, &m);
+    encode_even(kernels, strip, rule, levels, rows, side, m.codes);
   sign_int8(strip, m.codes);
   pack(strip, &m, codes);
 }

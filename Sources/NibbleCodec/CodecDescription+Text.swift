@@ -7,7 +7,9 @@ extension CodecDescription: CustomStringConvertible {
   ]
 
   /// The keys of a codec mapping, beside `codec`, in the order in which they are written.
-  public static let optionNames = ["bits", "axis", "group", "zero_point", "rotation", "mean"]
+  public static let optionNames = [
+    "bits", "axis", "group", "zero_point", "clip", "rotation", "mean",
+  ]
 
   /// The code's name, without bits.
   public var name: String {
@@ -44,6 +46,7 @@ extension CodecDescription: CustomStringConvertible {
     if axis != plain.axis { options.append(("axis", axis.rawValue)) }
     if let group { options.append(("group", String(group))) }
     if zeroPoint != plain.zeroPoint { options.append(("zero_point", String(zeroPoint))) }
+    if clipsRange { options.append(("clip", "search")) }
     if isRotated != plain.isRotated {
       options.append(("rotation", isRotated ? "hadamard" : "none"))
     }
@@ -103,6 +106,8 @@ extension CodecDescription: CustomStringConvertible {
       self.group = group
     case "zero_point":
       zeroPoint = try Self.choice(option, value, yes: "true", no: "false")
+    case "clip":
+      clipsRange = try Self.choice(option, value, yes: "search", no: "none")
     case "rotation":
       isRotated = try Self.choice(option, value, yes: "hadamard", no: "none")
     case "mean":

@@ -47,6 +47,10 @@ public struct CodecDescription: Hashable, Sendable {
   public var group: Int?
   /// Whether the levels have a zero point (asymmetric) or are symmetric about zero.
   public var zeroPoint: Bool
+  /// Whether each scale covers that part of its values' range which leaves the least squared error.
+  ///
+  /// `linear` only; otherwise a scale covers the whole range.
+  public var clipsRange: Bool
   /// Whether rows pass through the random signed Hadamard transform before they are encoded.
   public var isRotated: Bool
   /// Whether the mean of the sequence's sealed rows is subtracted before encoding.
@@ -66,6 +70,7 @@ public struct CodecDescription: Hashable, Sendable {
     axis = .token
     group = nil
     zeroPoint = code == .linear
+    clipsRange = false
     isRotated = code == .rotated || code == .trellis
     removesMean = false
   }

@@ -60,7 +60,13 @@ struct StripLayoutBuilder {
   private mutating func evenLevels() throws(CodecError) {
     levels = 1 << description.bits
     layout.kind = Self.kind(bits: description.bits)
-    rule = description.zeroPoint ? NIBBLE_RULE_ZERO_POINT : NIBBLE_RULE_SYMMETRIC
+    rule =
+      switch (description.zeroPoint, description.clipsRange) {
+      case (true, false): NIBBLE_RULE_ZERO_POINT
+      case (true, true): NIBBLE_RULE_ZERO_POINT_CLIPPED
+      case (false, false): NIBBLE_RULE_SYMMETRIC
+      case (false, true): NIBBLE_RULE_SYMMETRIC_CLIPPED
+      }
     // With a zero point a code stands for itself; symmetric codes lie about zero.
     let zeroPoint = description.zeroPoint
     if description.bits < 8 {
@@ -194,6 +200,12 @@ struct StripLayoutBuilder {
       )
     }
     let plain = CodecDescription(description.code, bits: description.bits)
+    let clipsOthers = description.clipsRange && description.code != .linear
+    try refuse(
+      clipsOthers,
+      "clip=search",
+      because: "only evenly spaced levels have a range to clip"
+    )
     switch description.code {
     case .float32, .float16, .bfloat16:
       try refuse(description != plain, "options", because: "exact rows have none")

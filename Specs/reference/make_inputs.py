@@ -63,14 +63,20 @@ rotated:2
 rotated:3
 rotated:4
 """.split("\n")[1:-1]
+CLIPPED = [
+    "linear:4 clip=search",
+    "linear:3 axis=channel zero_point=false clip=search",
+    "linear:2 clip=search",
+    "linear:8 clip=search",
+]
 TRELLIS = ["trellis:1", "trellis:2", "trellis:3", "trellis:4", "trellis:3 rotation=none"]
 FILES = [
     (16, 8, CODECS),
-    (16, 24, CODECS),
+    (16, 24, [*CODECS, *CLIPPED]),
     (16, 64, TRELLIS),
     (48, 24, ["float16", *FEW, "linear:2 axis=channel group=16", *TRELLIS]),
     (64, 64, [*FEW[1:], *GROUPED, *BY_BLOCK, *TRELLIS, "trellis:4 mean=removed"]),
-    (64, 80, ["linear:4", "linear:4 group=16", "linear:4 axis=channel", *FEW[3:], *TRELLIS]),
+    (64, 80, ["linear:4", "linear:4 group=16", "linear:4 axis=channel", *FEW[3:], *CLIPPED, *TRELLIS]),
     (128, 8, ["float16", "float32", *FEW, *BY_BLOCK, "clustered:3 axis=channel"]),
 ]
 

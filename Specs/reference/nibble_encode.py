@@ -126,13 +126,36 @@ def one_root_mean_square(x):
 # ---- Evenly spaced levels
 
 
+CLIP_STEPS = 16
+
+
 def encode_even(strip, rows, side):
-    codec = strip.codec
     sets = scale_sets(strip, rows)
     low, high = first_of(sets, np.argmin), first_of(sets, np.argmax)
+    best = np.zeros(low.shape, F)
+    if strip.codec.clip:
+        for step in range(CLIP_STEPS):
+            _, spacing, error = even_levels(strip, sets, low, high, np.full_like(best, step), side)
+            if step == 0:
+                whole, least = spacing, error
+                continue
+            safe = np.where(spacing > 0, spacing, F(1))
+            finer = np.where(spacing > 0, whole / safe, F(0))
+            error = error * (finer * finer)
+            best = np.where(error < least, F(step), best)
+            least = np.minimum(error, least)
+    codes, _, _ = even_levels(strip, sets, low, high, best, side)
+    return unsets(strip, codes ^ 0x80 if strip.codec.bits == 8 else codes)
+
+
+def even_levels(strip, sets, low, high, step, side):
+    """Codes, levels per unit and the squared error in levels, with `step` parts of the range cut."""
+    codec = strip.codec
     top, is_int8 = F((1 << codec.bits) - 1), codec.bits == 8
     shift = F(128 if is_int8 else 0)
     if codec.zero_point:
+        cut = (F(0.02) * step) * (high - low)
+        low, high = np.where(step > 0, low + cut, low), np.where(step > 0, high - cut, high)
         far = np.maximum(np.abs(low), np.abs(high))
         scale = np.maximum((high - low) / top, far / F(60000))
         scale = store_scale(strip, side, scale)
@@ -141,14 +164,19 @@ def encode_even(strip, rows, side):
         side[strip.zero_at :] = bits.tobytes()
         zero = from_float16(bits) + shift
     else:
-        far = np.maximum(-low, high)
+        factor = F(1) - F(0.04) * step
+        far = np.maximum(-(low * factor), high * factor)
         scale = store_scale(strip, side, far / (F(127) if is_int8 else top))
         spacing = inverse(scale) if is_int8 else F(0.5) * inverse(scale)
         zero = np.full_like(scale, 128 if is_int8 else F(0.5) * top)
+        scale = scale if is_int8 else F(2) * scale
     x = sets * spacing[..., None] + zero[..., None]
-    x = np.clip(x, F(0), top)
-    codes = (x + F(0.5)).astype(np.int32)
-    return unsets(strip, codes ^ 0x80 if is_int8 else codes)
+    codes = (np.clip(x, F(0), top) + F(0.5)).astype(np.int32)
+    values = (codes.astype(F) - zero[..., None]) * scale[..., None]
+    error = sets * spacing[..., None] - values * spacing[..., None]
+    flat = error.reshape(-1, error.shape[-1])
+    squares = np.array([dot(e, e) for e in flat], F).reshape(zero.shape)
+    return codes, spacing, squares
 
 
 def first_of(sets, choose):

@@ -44,6 +44,7 @@ class Codec:
     axis: str = "token"
     group: int = 0  # 0: the whole row, or the whole block
     zero_point: bool = False
+    clip: bool = False
     rotation: bool = False
     mean: bool = False  # whether a mean was removed
 
@@ -66,6 +67,8 @@ def parse_codec(text):
             codec.group = int(value)
         elif key == "zero_point" and value in ("true", "false"):
             codec.zero_point = value == "true"
+        elif key == "clip" and value in ("search", "none") and name == "linear":
+            codec.clip = value == "search"
         elif key == "rotation" and value in ("hadamard", "none"):
             codec.rotation = value == "hadamard"
         elif key == "mean" and value in ("removed", "kept"):

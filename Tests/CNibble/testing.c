@@ -93,6 +93,11 @@ const codec codecs[] = {
     {"fixed 4", NIBBLE_CODES4, NIBBLE_RULE_FIXED, 16, PER_TOKEN, 0, 0, 0.2f},
     {"fixed 3", NIBBLE_CODES3, NIBBLE_RULE_FIXED, 8, PER_TOKEN, 0, 0, 0.3f},
     {"fixed 2", NIBBLE_CODES2, NIBBLE_RULE_FIXED, 4, PER_TOKEN, 0, 0, 0.5f},
+    {"clipped 4", NIBBLE_CODES4, NIBBLE_RULE_ZERO_POINT_CLIPPED, 16, PER_TOKEN, 0, 0, 0.14f},
+    {"clipped 2 by groups", NIBBLE_CODES2, NIBBLE_RULE_ZERO_POINT_CLIPPED, 4, PER_TOKEN, 32, 0,
+     0.5f},
+    {"clipped 3 by channel", NIBBLE_CODES3, NIBBLE_RULE_SYMMETRIC_CLIPPED, 8, PER_CHANNEL, 0, 0,
+     0.3f},
     {"trellis 4", NIBBLE_TRELLIS4, NIBBLE_RULE_TRELLIS, 16, PER_TOKEN, 0, 0, 0.17f},
     {"trellis 3", NIBBLE_TRELLIS3, NIBBLE_RULE_TRELLIS, 8, PER_TOKEN, 0, 0, 0.3f},
     {"trellis 2", NIBBLE_TRELLIS2, NIBBLE_RULE_TRELLIS, 4, PER_TOKEN, 0, 0, 0.5f},
@@ -113,7 +118,10 @@ static void make_table(const codec *codec, nibble_strip *strip) {
     if (codec->rule == NIBBLE_RULE_FIXED)
       strip->fixed_table[k] = (int8_t)(about_zero * 127 / (codec->levels - 1));
     else
-      strip->fixed_table[k] = (int8_t)(codec->rule == NIBBLE_RULE_ZERO_POINT ? k : about_zero);
+      strip->fixed_table[k] = (int8_t)(codec->rule == NIBBLE_RULE_ZERO_POINT ||
+                                               codec->rule == NIBBLE_RULE_ZERO_POINT_CLIPPED
+                                           ? k
+                                           : about_zero);
   }
   strip->fixed_scale = codec->rule == NIBBLE_RULE_FIXED ? largest / 127 : 1;
 }
@@ -147,7 +155,8 @@ bool make_strip(const codec *codec, bool is_values, int32_t tokens, int32_t chan
     strip->fixed_scale = nibble_trellis_unit(codec->kind);
   else if (codec->kind > NIBBLE_INT8)
     make_table(codec, strip);
-  const bool has_zero = codec->rule == NIBBLE_RULE_ZERO_POINT;
+  const bool has_zero =
+      codec->rule == NIBBLE_RULE_ZERO_POINT || codec->rule == NIBBLE_RULE_ZERO_POINT_CLIPPED;
   if (codec->scales == PER_TOKEN) {
     const int32_t bytes = channels / strip->group_channels * tokens * 2;
     strip->token_scale = add_side(strip, bytes);

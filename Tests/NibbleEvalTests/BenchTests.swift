@@ -56,6 +56,27 @@ import Testing
     #expect(throws: EvaluationError.self) { try benchmark.run(policies: [.float16], contexts: [0]) }
   }
 
+  @Test func codecsAreComparedByThemselves() throws {
+    var comparison = CodecComparison()
+    comparison.rows = 64
+    comparison.headDim = 64
+    comparison.context = nil
+    let rows = try comparison.run(codecs: CodecComparison.everyCodec)
+    #expect(
+      Set(rows.map(\.codec)).isSuperset(of: ["float16", "linear:2", "trellis:1", "rotated:4"])
+    )
+    let trellis = try #require(rows.first { $0.codec == "trellis:3" })
+    let rotated = try #require(rows.first { $0.codec == "rotated:3" })
+    #expect(trellis.bitsPerValue == rotated.bitsPerValue)
+    #expect(trellis.decibels > rotated.decibels + 1)
+    #expect(
+      try keys(trellis) == [
+        "codec", "bits_per_value", "relative_mse_k", "relative_mse_v", "decibels",
+        "encode_ns_per_value", "decode_bytes_per_second",
+      ]
+    )
+  }
+
   @Test func encodeMeasuresDistortion() throws {
     let rows = try EncodeBenchmark(headDim: 64).run(
       codecs: Policy.list(argument: "float32,int8,rotated:4,k=int8+v=rotated:4")

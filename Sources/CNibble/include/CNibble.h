@@ -86,6 +86,9 @@ typedef enum nibble_rule {
   NIBBLE_RULE_FIXED = 3,       // scale = root mean square; nearest entry of the fixed table
   NIBBLE_RULE_FITTED = 4,      // a table fitted by k-means
   NIBBLE_RULE_TRELLIS = 5,     // the path through a trellis with the least squared error
+  // As the first two, over the part of the range that leaves the least squared error.
+  NIBBLE_RULE_SYMMETRIC_CLIPPED = 6,
+  NIBBLE_RULE_ZERO_POINT_CLIPPED = 7,
 } nibble_rule;
 
 // Encodes rows [tokens][channels] (finite, already centred and rotated) into codes and side data.

@@ -49,17 +49,38 @@ public struct EncodeBenchmark: Sendable {
     codecs: [Policy],
     progress: ProgressHandler = { _ in }
   ) throws -> [EncodeRow] {
+    try figures(codecs: codecs, progress: progress).enumerated().map { index, figure in
+      let policy = codecs[index]
+      return EncodeRow(
+        codec: policy.label,
+        headDim: headDim,
+        rows: rows / policy.pageTokens * policy.pageTokens,
+        nanosecondsPerValue: (figure.keys.nanoseconds + figure.values.nanoseconds) / 2,
+        bitsPerValue: figure.bitsPerValue,
+        relativeMSE: (figure.keys.relativeMSE + figure.values.relativeMSE) / 2
+      )
+    }
+  }
+
+  /// What one codec costs as keys and as values.
+  struct Figures {
+    var keys: (nanoseconds: Double, relativeMSE: Double)
+    var values: (nanoseconds: Double, relativeMSE: Double)
+    var bitsPerValue: Double
+  }
+
+  func figures(codecs: [Policy], progress: ProgressHandler) throws -> [Figures] {
     try check("rows", rows, in: 1...262_144)
     try check("head dimension", headDim, in: 8...512)
     var random = RandomRows(seed: 29)
     let data = random.normal(rows * headDim)
     return try codecs.enumerated().map { index, policy in
       progress(WorkProgress(phase: policy.label, completed: index, total: codecs.count))
-      return try row(policy, data)
+      return try figures(policy, data)
     }
   }
 
-  private func row(_ policy: Policy, _ data: [Float]) throws -> EncodeRow {
+  private func figures(_ policy: Policy, _ data: [Float]) throws -> Figures {
     guard rows >= policy.pageTokens else {
       throw EvaluationError.invalidOption(
         name: "rows",
@@ -67,23 +88,25 @@ public struct EncodeBenchmark: Sendable {
         expected: "at least a page of \(policy.pageTokens)"
       )
     }
-    let strips = try [(policy.keys, KVSide.keys), (policy.values, KVSide.values)].map {
-      try CodecCatalogue.standard.strip(
-        $0,
-        side: $1,
-        headDim: headDim,
-        pageTokens: policy.pageTokens
-      )
-    }
-    let figures = try strips.map { try measure($0, data) }
-    let count = Double(strips.count)
-    return EncodeRow(
-      codec: policy.label,
+    let keys = try strip(policy.keys, .keys, policy)
+    let values = try strip(policy.values, .values, policy)
+    return Figures(
+      keys: try measure(keys, data),
+      values: try measure(values, data),
+      bitsPerValue: (keys.bitsPerValue + values.bitsPerValue) / 2
+    )
+  }
+
+  private func strip(
+    _ description: CodecDescription,
+    _ side: KVSide,
+    _ policy: Policy
+  ) throws -> StripCodec {
+    try CodecCatalogue.standard.strip(
+      description,
+      side: side,
       headDim: headDim,
-      rows: rows / policy.pageTokens * policy.pageTokens,
-      nanosecondsPerValue: figures.reduce(0) { $0 + $1.nanoseconds } / count,
-      bitsPerValue: strips.reduce(0) { $0 + $1.bitsPerValue } / count,
-      relativeMSE: figures.reduce(0) { $0 + $1.relativeMSE } / count
+      pageTokens: policy.pageTokens
     )
   }
 

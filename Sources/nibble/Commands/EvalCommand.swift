@@ -38,18 +38,35 @@ struct CompareCommand: ParsableCommand {
   @Option(help: "The same as the argument.")
   var policies: String?
 
+  @Flag(help: "Compare codecs by themselves: what each costs and loses. Needs --data.")
+  var codecs = false
+
+  @Option(help: "What codecs are compared on: normal, for standard normal rows.")
+  var data: CodecData?
+
   @OptionGroup var model: ModelOption
   @OptionGroup var source: SourceOptions
   @OptionGroup var threads: ThreadsOption
   @OptionGroup var output: OutputOption
 
+  enum CodecData: String, ExpressibleByArgument, CaseIterable {
+    case normal
+  }
+
   func validate() throws {
+    if codecs != (data != nil) {
+      throw ValidationError("Give --codecs and --data normal together.")
+    }
     if list != nil, policies != nil {
       throw ValidationError("Give the policies once: as argument or with --policies.")
     }
   }
 
   func run() throws {
+    if codecs {
+      try compareCodecs()
+      return
+    }
     let policies = try Policy.list(argument: list ?? policies ?? Self.defaultPolicies)
     let rows = try compared(policies, model: model, source: source, threads: threads)
     if output.json {
@@ -58,6 +75,15 @@ struct CompareCommand: ParsableCommand {
       if let first = rows.first { print(qualityHeader(first)) }
       print(qualityTable(rows))
     }
+  }
+
+  private func compareCodecs() throws {
+    let codecs = try (list ?? policies).map { try Policy.list(argument: $0) }
+    let comparison = CodecComparison()
+    let rows = try withProgress {
+      try comparison.run(codecs: codecs ?? CodecComparison.everyCodec, progress: $0)
+    }
+    print(output.json ? try JSONReport.text(RowReport(rows: rows)) : codecTable(rows))
   }
 
   private static let defaultPolicies =

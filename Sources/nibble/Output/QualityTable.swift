@@ -7,7 +7,8 @@ func qualityTable(_ rows: [QualityRow]) -> String {
   var table = TextTable([
     ("policy", .left), ("context", .right), ("compressed tokens", .right),
     ("exact bytes", .right), ("compressed bytes", .right), ("ratio", .right),
-    ("bits/value", .right), ("KL mean [95 %], nats", .right), ("KL p99", .right),
+    ("bits/value", .right), ("KL mean [95 %], nats", .right), ("KL median", .right),
+    ("KL p99", .right),
     ("same top 1", .right), ("perplexity", .right), ("exact", .right),
     ("recall", .right), ("exact", .right),
   ])
@@ -22,12 +23,33 @@ func qualityTable(_ rows: [QualityRow]) -> String {
       NumberText.decimal(Double(row.exactBytes) / Double(max(1, row.totalBytes)), 2),
       NumberText.decimal(row.bitsPerValue, 3),
       divergence(row),
+      NumberText.significant(row.klMedian),
       NumberText.significant(row.klP99),
       NumberText.percent(row.sameTop1),
       NumberText.decimal(row.perplexity, 3),
       NumberText.decimal(row.perplexityExact, 3),
       NumberText.percent(row.recall),
       NumberText.percent(row.recallExact),
+    ])
+  }
+  return table.text
+}
+
+/// The table of `compare --codecs`.
+func codecTable(_ rows: [CodecRow]) -> String {
+  var table = TextTable([
+    ("codec", .left), ("bits/value", .right), ("relative MSE, keys", .right), ("values", .right),
+    ("dB", .right), ("encode ns/value", .right), ("decode GB/s", .right),
+  ])
+  for row in rows {
+    table.append([
+      row.codec,
+      NumberText.decimal(row.bitsPerValue, 3),
+      NumberText.decimal(row.relativeMSEOfKeys, 6),
+      NumberText.decimal(row.relativeMSEOfValues, 6),
+      NumberText.decimal(row.decibels, 2),
+      NumberText.decimal(row.encodeNanosecondsPerValue, 2),
+      row.decodeBytesPerSecond.map { NumberText.decimal($0 / 1e9, 2) } ?? "",
     ])
   }
   return table.text
