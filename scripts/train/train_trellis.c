@@ -6,7 +6,8 @@
 // With 4 bits one table serves codes in both halves of a byte, whose index is the byte as it is
 // packed (Specs/codecs.md, trellis). Training alternates Viterbi paths and centroids (Marcellin and
 // Fischer 1990; Tseng et al., "QTIP", 2024), from random stratified tables, keeping the best of
-// several starts. The same arguments give the same table on every machine with IEEE floats.
+// several starts. With the command above, on a machine with fused
+// multiply-add, the same arguments give the same table.
 #include <math.h>
 #include <stdint.h>
 #include <stdio.h>
