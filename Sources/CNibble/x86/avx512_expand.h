@@ -1,0 +1,134 @@
+// From packed codes to tiles of signed bytes, for avx512.c, which says what TARGET is.
+
+// Eight tiles are one step of every kernel: a whole number of packing units for each kind.
+enum { STEP = 8 };
+
+TARGET_INLINE int32_t step_lines(int32_t kind) { return nibble_code_bits(kind); }
+
+// The table, and for trellis kinds the lines before the next step.
+typedef struct {
+  __m512i table[4];    // in each 128-bit lane; all four registers for 256 entries
+  __m512i line, high;  // the last line of codes; with 3 bits, of their lower and of their high bits
+} expander;
+
+// For int8, `table` is what to flip so that codes become unsigned (keys) or stay signed (values).
+TARGET_INLINE expander load_table(int32_t kind, const int8_t *table, bool is_unsigned) {
+  const __m512i flip = _mm512_set1_epi8(is_unsigned ? (char)0x80 : 0);
+  expander e;
+  if (kind == NIBBLE_INT8) {
+    e.table[0] = flip;
+  } else if (nibble_is_trellis(kind)) {
+    for (int i = 0; i < 4; i++)
+      e.table[i] = _mm512_xor_si512(_mm512_loadu_si512(table + i * 64), flip);
+  } else {
+    e.table[0] =
+        _mm512_xor_si512(_mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)table)), flip);
+  }
+  return e;
+}
+
+// Begins a chain behind the step that ends at `end`.
+TARGET_INLINE void begin_after(int32_t kind, const uint8_t *end, expander *e) {
+  if (kind == NIBBLE_TRELLIS3) {
+    e->line = _mm512_loadu_si512(end - 128);
+    e->high = _mm512_loadu_si512(end - 64);
+  } else if (nibble_is_trellis(kind)) {
+    e->line = _mm512_loadu_si512(end - 64);
+  }
+}
+
+// Bits of `a` where `mask` is set, of `b` elsewhere.
+TARGET_INLINE __m512i choose(int mask, __m512i a, __m512i b) {
+  return _mm512_ternarylogic_epi32(_mm512_set1_epi8((char)mask), a, b, 0xca);
+}
+
+TARGET_INLINE __m512i look_up(__m512i index, const expander *e) {
+  const __m512i low = _mm512_permutex2var_epi8(e->table[0], index, e->table[1]),
+                high = _mm512_permutex2var_epi8(e->table[2], index, e->table[3]);
+  return _mm512_mask_mov_epi8(low, _mm512_movepi8_mask(index), high);
+}
+
+// Turns the bits of every byte to the left and clears those below bit `clear`.
+TARGET_INLINE __m512i turn(__m512i x, int left, int clear) {
+  // Row 7 - i of the matrix has the input bit of the output bit i.
+  uint64_t matrix = 0;
+  for (int bit = clear; bit < 8; bit++)
+    matrix |= (uint64_t)1 << ((bit - left) & 7) << 8 * (7 - bit);
+  return _mm512_gf2p8affine_epi64_epi8(x, _mm512_set1_epi64((int64_t)matrix), 0);
+}
+
+// Moves the bits `first` and, if it is below 8, first + 1 of every byte to the bits `to` and to
+// + 1.
+TARGET_INLINE __m512i pick(__m512i x, int first, int count, int to) {
+  uint64_t matrix = 0;
+  for (int i = 0; i < count; i++) matrix |= (uint64_t)1 << (first + i) << 8 * (7 - to - i);
+  return _mm512_gf2p8affine_epi64_epi8(x, _mm512_set1_epi64((int64_t)matrix), 0);
+}
+
+TARGET_INLINE void expand_trellis_step(int32_t kind, const uint8_t *codes, expander *e,
+                                       __m512i tiles[STEP]) {
+  const int bits = nibble_code_bits(kind), width = bits == 3 ? 2 : bits, places = 8 / width;
+  const __m512i high = bits == 3 ? _mm512_loadu_si512(codes + 128) : _mm512_setzero_si512();
+  for (int i = 0; i < STEP; i++) {
+    const int place = i % places;
+    const bool is_last = place == places - 1;
+    const __m512i line = _mm512_loadu_si512(codes + i / places * 64);
+    __m512i index = is_last ? line : choose((1 << (place + 1) * width) - 1, line, e->line);
+    if (bits < 4 && (bits == 3 || !is_last))
+      index = turn(index, (places - 1 - place) * width, bits == 3 ? 2 : 0);
+    if (bits == 3 && i == 0)
+      index = _mm512_ternarylogic_epi32(index, pick(high, 0, 1, 1), pick(e->high, 7, 1, 0), 0xfe);
+    else if (bits == 3)
+      index = _mm512_or_si512(index, pick(high, i - 1, 2, 0));
+    tiles[i] = look_up(index, e);
+    if (is_last) e->line = line;
+  }
+  e->high = high;
+}
+
+TARGET_INLINE void expand_step(int32_t kind, const uint8_t *codes, expander *e, ptrdiff_t ahead,
+                               __m512i tiles[STEP]) {
+  for (int i = 0; i < step_lines(kind); i++)
+    _mm_prefetch((const char *)codes + ahead + i * 64, _MM_HINT_T0);
+  if (nibble_is_trellis(kind)) {
+    expand_trellis_step(kind, codes, e, tiles);
+    return;
+  }
+  const __m512i table = e->table[0];
+  if (kind == NIBBLE_INT8) {
+    for (int i = 0; i < 8; i++)
+      tiles[i] = _mm512_xor_si512(_mm512_loadu_si512(codes + i * 64), table);
+  } else if (kind == NIBBLE_CODES4) {
+    const __m512i mask = _mm512_set1_epi8(15);
+    for (int i = 0; i < 4; i++) {
+      const __m512i x = _mm512_loadu_si512(codes + i * 64);
+      tiles[2 * i] = _mm512_shuffle_epi8(table, _mm512_and_si512(x, mask));
+      tiles[2 * i + 1] =
+          _mm512_shuffle_epi8(table, _mm512_and_si512(_mm512_srli_epi16(x, 4), mask));
+    }
+  } else if (kind == NIBBLE_CODES2) {
+    const __m512i mask = _mm512_set1_epi8(3);
+    for (int i = 0; i < 2; i++) {
+      const __m512i x = _mm512_loadu_si512(codes + i * 64);
+      tiles[4 * i] = _mm512_shuffle_epi8(table, _mm512_and_si512(x, mask));
+      tiles[4 * i + 1] =
+          _mm512_shuffle_epi8(table, _mm512_and_si512(_mm512_srli_epi16(x, 2), mask));
+      tiles[4 * i + 2] =
+          _mm512_shuffle_epi8(table, _mm512_and_si512(_mm512_srli_epi16(x, 4), mask));
+      tiles[4 * i + 3] =
+          _mm512_shuffle_epi8(table, _mm512_and_si512(_mm512_srli_epi16(x, 6), mask));
+    }
+  } else {
+    const __m512i low = _mm512_set1_epi8(3), high = _mm512_set1_epi8(4);
+    const __m512i bits = _mm512_loadu_si512(codes + 128);
+    for (int i = 0; i < 8; i++) {
+      const __m512i x =
+          _mm512_srli_epi16(_mm512_loadu_si512(codes + i / 4 * 64), (unsigned)(i % 4 * 2));
+      const __m512i h = i < 2 ? _mm512_slli_epi16(bits, (unsigned)(2 - i))
+                              : _mm512_srli_epi16(bits, (unsigned)(i - 2));
+      // (x & 3) | (h & 4)
+      const __m512i code = _mm512_ternarylogic_epi32(_mm512_and_si512(x, low), h, high, 0xf8);
+      tiles[i] = _mm512_shuffle_epi8(table, code);
+    }
+  }
+}
