@@ -62,14 +62,13 @@ static void view_block(block_view *view, const nibble_strip *strip, const uint8_
   view->kind = strip->kind;
   view->ahead = ahead;
   view->token = token % stretch_tokens(strip);
-  view->codes = codes + block * nibble_block_bytes(strip->kind, strip->is_values,
-                                                   strip->block_tokens, strip->channels);
+  view->codes = codes + block * nibble_strip_block_bytes(strip);
   view->token_scale = at(side, strip->token_scale, token);
   view->token_zero = at(side, strip->token_zero, token);
   view->channel_scale = at(side, strip->channel_scale, channel);
   view->channel_zero = at(side, strip->channel_zero, channel);
-  view->table =
-      nibble_is_trellis(strip->kind) ? nibble_trellis_table(strip->kind) : strip->fixed_table;
+  view->table = nibble_constant_table(strip->kind);
+  if (!view->table) view->table = strip->fixed_table;
   view->table_scale = strip->fixed_scale;
   view->table_zero = strip->fixed_zero;
   if (strip->table >= 0) {
@@ -79,23 +78,25 @@ static void view_block(block_view *view, const nibble_strip *strip, const uint8_
   }
 }
 
+// Codes of group `g` of the channels.
+static const uint8_t *group_codes(const block_view *view, int32_t g) {
+  const nibble_strip *strip = view->strip;
+  return view->codes + g * nibble_block_bytes(view->kind, strip->is_values, strip->block_tokens,
+                                              strip->group_channels);
+}
+
 // Many rows: expand once and go on with signed bytes.
 static void expand_block(const nibble_kernels *kernels, block_view *view, int8_t *expanded) {
   const nibble_strip *strip = view->strip;
   if (view->kind == NIBBLE_INT8) return;
-  kernels->expand[view->kind](
-      view->codes, view->table,
-      nibble_block_tiles(strip->is_values, strip->block_tokens, strip->channels), expanded);
+  const int32_t group = strip->group_channels, tokens = strip->block_tokens;
+  for (int32_t g = 0; g * group < strip->channels; g++)
+    kernels->expand[view->kind](
+        group_codes(view, g), view->table, strip->is_values, tokens, group,
+        expanded + g * nibble_block_bytes(NIBBLE_INT8, strip->is_values, tokens, group));
   view->codes = (const uint8_t *)expanded;
   view->kind = NIBBLE_INT8;
   view->ahead = 0;
-}
-
-// Codes of the group that begins at channel `channel`.
-static const uint8_t *group_codes(const block_view *view, int32_t channel) {
-  const nibble_strip *strip = view->strip;
-  const int32_t tile = nibble_block_tiles(strip->is_values, strip->block_tokens, channel);
-  return view->codes + tile / nibble_unit_tiles(view->kind) * nibble_unit_bytes(view->kind);
 }
 
 // Eight-bit keys and values deserve a query and weights of sixteen bits, as two integers of eight.
@@ -168,7 +169,7 @@ static void score_chunk(const nibble_kernels *kernels, const nibble_rows *rows, 
   const int32_t group = strip->group_channels;
   if (keys->channel_scale) quantize_chunk(kernels, rows, first, keys, s);
   for (int32_t g = 0; g * group < channels; g++) {
-    kernels->dot[keys->kind](group_codes(keys, g * group), keys->table, tokens, group,
+    kernels->dot[keys->kind](group_codes(keys, g), keys->table, tokens, group,
                              s->query[stacked(first, 0, count, false)] + g * group,
                              NIBBLE_MAX_CHANNELS, halves ? 2 * count : count, s->raw_scores[0],
                              keys->ahead);
@@ -264,7 +265,7 @@ static void weigh_chunk(const nibble_kernels *kernels, const nibble_rows *rows, 
       };
     kernels->start_weights(start, count);
     const int32_t width = nibble_padded_channels(group);
-    kernels->weigh[values->kind](group_codes(values, g * group), values->table, tokens, width,
+    kernels->weigh[values->kind](group_codes(values, g), values->table, tokens, width,
                                  s->weights[0], halves ? 2 * count : count, s->raw_values,
                                  values->ahead);
     nibble_value_finish finish[CHUNK_ROWS];

@@ -4,10 +4,6 @@
 
 #include "kernels.h"
 
-static int32_t block_bytes(const nibble_strip *strip) {
-  return nibble_block_bytes(strip->kind, strip->is_values, strip->block_tokens, strip->channels);
-}
-
 // One row in an exact strip's precision, in the order of its channels.
 static const void *narrow_row(const nibble_strip *strip, const float *row, uint16_t *narrow) {
   if (strip->kind == NIBBLE_FLOAT32) return row;
@@ -26,7 +22,7 @@ void nibble_write_rows(const nibble_strip *strip, uint8_t *codes, int32_t first,
   uint16_t narrow[NIBBLE_MAX_CHANNELS];
   for (int32_t i = 0; i < count; i++) {
     const int32_t block = (first + i) / tokens, t = (first + i) % tokens;
-    uint8_t *base = codes + (size_t)block * (size_t)block_bytes(strip);
+    uint8_t *base = codes + (size_t)block * (size_t)nibble_strip_block_bytes(strip);
     const void *row = narrow_row(strip, rows + (size_t)i * stride, narrow);
     if (strip->is_values) {
       memcpy(base + nibble_row_index(true, t, 0, tokens, channels) * (size_t)width, row,
@@ -49,7 +45,7 @@ static void read_rows(const nibble_strip *strip, const uint8_t *codes, int32_t f
   float wide[NIBBLE_MAX_CHANNELS];
   for (int32_t i = 0; i < count; i++, rows += channels) {
     const int32_t block = (first + i) / tokens, t = (first + i) % tokens;
-    const uint8_t *base = codes + (size_t)block * (size_t)block_bytes(strip);
+    const uint8_t *base = codes + (size_t)block * (size_t)nibble_strip_block_bytes(strip);
     uint16_t narrow[NIBBLE_MAX_CHANNELS];
     if (strip->is_values) {
       const uint8_t *source = base + nibble_row_index(true, t, 0, tokens, channels) * (size_t)width;
@@ -72,16 +68,12 @@ static void read_rows(const nibble_strip *strip, const uint8_t *codes, int32_t f
 
 static float coded_value(const nibble_strip *strip, const uint8_t *base, const int8_t *table,
                          int32_t t, int32_t d) {
-  const int32_t tokens = strip->block_tokens;
-  const int32_t tile = strip->is_values ? nibble_tile_of_value(t, d, tokens)
-                                        : nibble_tile_of_key(t, d, tokens),
-                byte = strip->is_values ? nibble_byte_of_value(t, d) : nibble_byte_of_key(t, d);
-  if (nibble_is_trellis(strip->kind)) {
-    const int32_t tiles = nibble_block_tiles(strip->is_values, tokens, strip->channels);
-    return (float)table[nibble_trellis_index(strip->kind, base, tiles, tile, byte)];
-  }
-  const uint8_t code = nibble_get_code(strip->kind, base, tile, byte);
-  return strip->kind == NIBBLE_INT8 ? (float)(int8_t)code : (float)table[code];
+  const int32_t tokens = strip->block_tokens, group = strip->group_channels;
+  const uint8_t *codes =
+      base + d / group * nibble_block_bytes(strip->kind, strip->is_values, tokens, group);
+  const uint8_t index =
+      nibble_index_at(strip->kind, strip->is_values, codes, tokens, group, t, d % group);
+  return strip->kind == NIBBLE_INT8 ? (float)(int8_t)index : (float)table[index];
 }
 
 void nibble_decode(const nibble_strip *strip, const uint8_t *codes, const uint8_t *side,
@@ -90,9 +82,8 @@ void nibble_decode(const nibble_strip *strip, const uint8_t *codes, const uint8_
     read_rows(strip, codes, first, count, rows);
     return;
   }
-  const int8_t *table = strip->table >= 0                ? (const int8_t *)side + strip->table
-                        : nibble_is_trellis(strip->kind) ? nibble_trellis_table(strip->kind)
-                                                         : strip->fixed_table;
+  const int8_t *table = nibble_constant_table(strip->kind);
+  if (!table) table = strip->table >= 0 ? (const int8_t *)side + strip->table : strip->fixed_table;
   float table_scale = strip->fixed_scale, table_zero = strip->fixed_zero;
   if (strip->table >= 0) {
     memcpy(&table_scale, side + strip->table + NIBBLE_TABLE_ENTRIES, sizeof(float));
@@ -100,7 +91,7 @@ void nibble_decode(const nibble_strip *strip, const uint8_t *codes, const uint8_
   }
   for (int32_t token = first; token < first + count; token++) {
     const int32_t block = token / strip->block_tokens, t = token % strip->block_tokens;
-    const uint8_t *base = codes + (size_t)block * (size_t)block_bytes(strip);
+    const uint8_t *base = codes + (size_t)block * (size_t)nibble_strip_block_bytes(strip);
     for (int32_t d = 0; d < strip->channels; d++, rows++) {
       const int32_t of_token = d / strip->group_channels * strip->tokens + token;
       const int32_t of_channel = block * strip->channels + d;

@@ -11,81 +11,77 @@ enum {
 };
 
 typedef struct {
-  float *scaled;    // [tokens][channels]
-  uint8_t *codes;   // [tokens][channels]
-  uint8_t *turned;  // values: [padded channels][tokens]
+  float *scaled;   // [tokens][channels]
+  uint8_t *codes;  // [tokens][channels]
   double *weight, *moment;
 } encode_memory;
 
 size_t nibble_encode_scratch_bytes(const nibble_strip *strip) {
   if (nibble_is_trellis(strip->kind)) return nibble_trellis_scratch_bytes(strip);
-  const size_t values = (size_t)strip->tokens * (size_t)nibble_padded_channels(strip->channels);
-  return values * (sizeof(float) + 2) + 2 * HISTOGRAM_BINS * sizeof(double) + 256;
+  if (nibble_has_selectors(strip->kind)) return nibble_bcq_scratch_bytes(strip);
+  const size_t values = (size_t)strip->tokens * (size_t)strip->channels;
+  return values * (sizeof(float) + 1) + 2 * HISTOGRAM_BINS * sizeof(double) + 256;
 }
 
 static encode_memory divide(const nibble_strip *strip, void *scratch) {
-  const size_t values = (size_t)strip->tokens * (size_t)nibble_padded_channels(strip->channels);
+  const size_t values = (size_t)strip->tokens * (size_t)strip->channels;
   encode_memory m;
   m.weight = scratch;
   m.moment = m.weight + HISTOGRAM_BINS;
   m.scaled = (float *)(m.moment + HISTOGRAM_BINS);
   m.codes = (uint8_t *)(m.scaled + values);
-  m.turned = m.codes + values;
   return m;
 }
 
 void nibble_strip_measure(nibble_strip *strip) {
   const int32_t blocks = strip->tokens / strip->block_tokens;
-  strip->code_bytes = blocks * nibble_block_bytes(strip->kind, strip->is_values,
-                                                  strip->block_tokens, strip->channels);
-}
-
-static int32_t block_bytes(const nibble_strip *strip) {
-  return nibble_block_bytes(strip->kind, strip->is_values, strip->block_tokens, strip->channels);
+  strip->code_bytes = blocks * nibble_strip_block_bytes(strip);
 }
 
 // ---- Packing
 
-// Four codes that share a lane, as one little-endian word: of `source`, a row of which holds
-// neighbours of a lane.
-static uint32_t quad(const uint8_t *codes, size_t index) {
-  uint32_t word;
-  memcpy(&word, codes + index, sizeof word);
-  return word;
+static void pack_keys(const nibble_strip *strip, int32_t first, const uint8_t *codes,
+                      uint8_t *target) {
+  const int32_t channels = strip->channels, tokens = strip->block_tokens;
+  for (int32_t d = 0; d < strip->group_channels; d += 4)
+    for (int32_t t = 0; t < tokens; t++) {
+      uint32_t quad;
+      memcpy(&quad, codes + t * channels + first + d, sizeof quad);
+      nibble_put_quad(strip->kind, target, nibble_tile_of_key(t, d, tokens), t % 16, quad);
+    }
 }
 
-static void pack_keys(const nibble_strip *strip, const uint8_t *codes, uint8_t *block) {
-  const int32_t tokens = strip->block_tokens, channels = strip->channels, blocks = tokens / 16;
-  for (int32_t d = 0; d < channels; d += 4)
-    for (int32_t t = 0; t < tokens; t++)
-      nibble_put_quad(strip->kind, block, d / 4 * blocks + t / 16, t % 16,
-                      quad(codes, (size_t)(t * channels + d)));
-}
-
-static void pack_values(const nibble_strip *strip, const uint8_t *codes, uint8_t *turned,
-                        uint8_t *block) {
-  const int32_t tokens = strip->block_tokens, channels = strip->channels,
-                padded = nibble_padded_channels(channels);
-  memset(turned, 0, (size_t)padded * (size_t)tokens);
-  for (int32_t t = 0; t < tokens; t++)
-    for (int32_t d = 0; d < channels; d++) turned[d * tokens + t] = codes[t * channels + d];
-  for (int32_t d = 0; d < padded; d++)
-    for (int32_t t = 0; t < tokens; t += 4)
-      nibble_put_quad(strip->kind, block, d / 16 * (tokens / 4) + t / 4, d % 16,
-                      quad(turned, (size_t)(d * tokens + t)));
-}
-
-static void pack(const nibble_strip *strip, const encode_memory *m, uint8_t *codes) {
-  memset(codes, 0, (size_t)strip->code_bytes);
-  for (int32_t block = 0; block * strip->block_tokens < strip->tokens; block++) {
-    const uint8_t *source =
-        m->codes + (size_t)block * (size_t)(strip->block_tokens * strip->channels);
-    uint8_t *target = codes + (size_t)block * (size_t)block_bytes(strip);
-    if (strip->is_values)
-      pack_values(strip, source, m->turned, target);
-    else
-      pack_keys(strip, source, target);
+static void pack_values(const nibble_strip *strip, int32_t first, const uint8_t *codes,
+                        uint8_t *target) {
+  const int32_t channels = strip->channels, tokens = strip->block_tokens;
+  for (int32_t t = 0; t < tokens; t += 4) {
+    const uint8_t *source = codes + t * channels + first;
+    for (int32_t d = 0; d < strip->group_channels; d++) {
+      const uint32_t quad = (uint32_t)source[d] | (uint32_t)source[channels + d] << 8 |
+                            (uint32_t)source[2 * channels + d] << 16 |
+                            (uint32_t)source[3 * channels + d] << 24;
+      nibble_put_quad(strip->kind, target, nibble_tile_of_value(t, d, tokens), d % 16, quad);
+    }
   }
+}
+
+void nibble_pack_block(const nibble_strip *strip, const uint8_t *codes, uint8_t *block) {
+  const int32_t group = strip->group_channels,
+                bytes =
+                    nibble_block_bytes(strip->kind, strip->is_values, strip->block_tokens, group);
+  for (int32_t first = 0; first < strip->channels; first += group, block += bytes)
+    if (strip->is_values)
+      pack_values(strip, first, codes, block);
+    else
+      pack_keys(strip, first, codes, block);
+}
+
+static void pack(const nibble_strip *strip, const uint8_t *source, uint8_t *codes) {
+  memset(codes, 0, (size_t)strip->code_bytes);
+  for (int32_t block = 0; block * strip->block_tokens < strip->tokens; block++)
+    nibble_pack_block(strip,
+                      source + (size_t)block * (size_t)(strip->block_tokens * strip->channels),
+                      codes + (size_t)block * (size_t)nibble_strip_block_bytes(strip));
 }
 
 // ---- Scales
@@ -386,6 +382,10 @@ void nibble_encode(const nibble_strip *strip, nibble_rule rule, int32_t levels, 
     nibble_encode_trellis(strip, rows, codes, side, scratch);
     return;
   }
+  if (rule == NIBBLE_RULE_CODEBOOKS) {
+    nibble_encode_bcq(strip, levels, rows, codes, side, scratch);
+    return;
+  }
   const nibble_kernels *kernels = nibble_current_kernels();
   const encode_memory m = divide(strip, scratch);
   if (rule == NIBBLE_RULE_FIXED)
@@ -395,5 +395,5 @@ void nibble_encode(const nibble_strip *strip, nibble_rule rule, int32_t levels, 
   else
     encode_even(kernels, strip, rule, levels, rows, side, m.codes);
   sign_int8(strip, m.codes);
-  pack(strip, &m, codes);
+  pack(strip, m.codes, codes);
 }

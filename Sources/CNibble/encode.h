@@ -10,7 +10,12 @@
 void nibble_encode_trellis(const nibble_strip *strip, const float *rows, uint8_t *codes,
                            uint8_t *side, void *scratch);
 size_t nibble_trellis_scratch_bytes(const nibble_strip *strip);
+void nibble_encode_bcq(const nibble_strip *strip, int32_t levels, const float *rows, uint8_t *codes,
+                       uint8_t *side, void *scratch);
+size_t nibble_bcq_scratch_bytes(const nibble_strip *strip);
 
+// Packs codes [block tokens][channels] of one block into zeroed memory.
+void nibble_pack_block(const nibble_strip *strip, const uint8_t *codes, uint8_t *block);
 // Packs four codes that share a lane of a tile, one in each byte of `word`, into zeroed memory.
 static inline void nibble_put_quad(int32_t kind, uint8_t *block, int32_t tile, int32_t lane,
                                    uint32_t word) {

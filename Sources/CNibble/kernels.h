@@ -28,8 +28,8 @@ typedef void nibble_weigh_rows_function(const void *codes, int32_t block_tokens,
                                         float *accumulators, ptrdiff_t ahead);
 
 // Codes as signed bytes in tile order (one byte each), so that many rows share one expansion.
-typedef void nibble_expand_function(const uint8_t *codes, const int8_t *table, int32_t tiles,
-                                    int8_t *out);
+typedef void nibble_expand_function(const uint8_t *codes, const int8_t *table, bool is_values,
+                                    int32_t block_tokens, int32_t channels, int8_t *out);
 
 // One step of the Viterbi algorithm for NIBBLE_CHAINS chains at once; all integers, so that every
 // instruction set takes the same path. Windows w of eight bits lead from state w >> bits to state

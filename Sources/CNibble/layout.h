@@ -74,15 +74,29 @@ static inline bool nibble_is_trellis(int32_t kind) {
   return kind >= NIBBLE_TRELLIS4 && kind <= NIBBLE_TRELLIS1;
 }
 
+// A codebook for each block of a token's channels.
+static inline bool nibble_is_blocks(int32_t kind) {
+  return kind >= NIBBLE_BLOCKS4 && kind <= NIBBLE_BLOCKS2;
+}
+
+// Codes with selectors of codebooks behind them.
+static inline bool nibble_has_selectors(int32_t kind) { return kind >= NIBBLE_BLOCKS4; }
+
 // Bits of one code.
 static inline int32_t nibble_code_bits(int32_t kind) {
   switch (kind) {
   case NIBBLE_CODES4:
-  case NIBBLE_TRELLIS4: return 4;
+  case NIBBLE_TRELLIS4:
+  case NIBBLE_BLOCKS4:
+  case NIBBLE_COLUMNS4: return 4;
   case NIBBLE_CODES3:
-  case NIBBLE_TRELLIS3: return 3;
+  case NIBBLE_TRELLIS3:
+  case NIBBLE_BLOCKS3:
+  case NIBBLE_COLUMNS3: return 3;
   case NIBBLE_CODES2:
-  case NIBBLE_TRELLIS2: return 2;
+  case NIBBLE_TRELLIS2:
+  case NIBBLE_BLOCKS2:
+  case NIBBLE_COLUMNS2: return 2;
   case NIBBLE_TRELLIS1: return 1;
   default: return 8;
   }
@@ -107,16 +121,41 @@ static inline int32_t nibble_block_tiles(bool is_values, int32_t block_tokens, i
                    : block_tokens / 16 * (channels / 4);
 }
 
-// Bytes of one block's codes.
+// Bytes of the codes alone: a block's, or a group's of its channels.
+static inline int32_t nibble_code_lines(int32_t kind, bool is_values, int32_t block_tokens,
+                                        int32_t channels) {
+  const int32_t unit = nibble_unit_tiles(kind);
+  const int32_t tiles = nibble_block_tiles(is_values, block_tokens, channels);
+  return (tiles + unit - 1) / unit * nibble_unit_bytes(kind);
+}
+
+enum { NIBBLE_SELECTOR_BITS = 3 };
+
+static inline int32_t nibble_selectors(int32_t kind, bool is_values, int32_t block_tokens,
+                                       int32_t channels) {
+  const int32_t width = is_values ? nibble_padded_channels(channels) : channels;
+  return nibble_is_blocks(kind) ? width / NIBBLE_CODEBOOK_BLOCK * block_tokens : width;
+}
+
+// Bytes of a block, or of one group of its channels: codes, and selectors in whole lines.
 static inline int32_t nibble_block_bytes(int32_t kind, bool is_values, int32_t block_tokens,
                                          int32_t channels) {
   if (nibble_is_rows(kind)) {
     const int32_t width = is_values ? nibble_padded_channels(channels) : channels;
     return (width * block_tokens * nibble_element_bytes(kind) + 63) & ~63;
   }
-  const int32_t unit = nibble_unit_tiles(kind);
-  const int32_t tiles = nibble_block_tiles(is_values, block_tokens, channels);
-  return (tiles + unit - 1) / unit * nibble_unit_bytes(kind);
+  const int32_t codes = nibble_code_lines(kind, is_values, block_tokens, channels);
+  if (!nibble_has_selectors(kind)) return codes;
+  const int32_t bits =
+      NIBBLE_SELECTOR_BITS * nibble_selectors(kind, is_values, block_tokens, channels);
+  return codes + (bits + 511) / 512 * 64;
+}
+
+// Bytes of all groups of one block.
+static inline int32_t nibble_strip_block_bytes(const nibble_strip *strip) {
+  const int32_t group = strip->group_channels;
+  return strip->channels / group *
+         nibble_block_bytes(strip->kind, strip->is_values, strip->block_tokens, group);
 }
 
 static inline int32_t nibble_tile_of_key(int32_t t, int32_t d, int32_t block_tokens) {
@@ -168,6 +207,40 @@ static inline uint8_t nibble_trellis_index(int32_t kind, const uint8_t *codes, i
     if (bits == 3 && age < 2) index |= code >> 2 << ((place + 1) % places * width + 1 - age);
   }
   return (uint8_t)index;
+}
+
+// The number of an element's selector. Blocks are numbered so that those of a tile's lanes are
+// neighbours.
+static inline int32_t nibble_selector_number(int32_t kind, bool is_values, int32_t block_tokens,
+                                             int32_t t, int32_t d) {
+  if (!nibble_is_blocks(kind)) return d;
+  return is_values ? d / 16 * 2 * block_tokens + t / 4 * 8 + d / 8 % 2 * 4 + t % 4
+                   : d / 8 * block_tokens + t;
+}
+
+// Selector `number` of a little-endian stream of bits.
+static inline uint8_t nibble_get_selector(const uint8_t *selectors, int32_t number) {
+  const int32_t bit = NIBBLE_SELECTOR_BITS * number, byte = bit / 8, shift = bit % 8;
+  uint32_t word = selectors[byte];
+  if (shift > 8 - NIBBLE_SELECTOR_BITS) word |= (uint32_t)selectors[byte + 1] << 8;
+  return word >> shift & (NIBBLE_CODEBOOKS - 1);
+}
+
+// The index into the table of an element of a block, or of a group of its channels.
+static inline uint8_t nibble_index_at(int32_t kind, bool is_values, const uint8_t *codes,
+                                      int32_t block_tokens, int32_t channels, int32_t t,
+                                      int32_t d) {
+  const int32_t tile = is_values ? nibble_tile_of_value(t, d, block_tokens)
+                                 : nibble_tile_of_key(t, d, block_tokens),
+                byte = is_values ? nibble_byte_of_value(t, d) : nibble_byte_of_key(t, d);
+  if (nibble_is_trellis(kind))
+    return nibble_trellis_index(kind, codes, nibble_block_tiles(is_values, block_tokens, channels),
+                                tile, byte);
+  const uint8_t code = nibble_get_code(kind, codes, tile, byte);
+  if (!nibble_has_selectors(kind)) return code;
+  const uint8_t *selectors = codes + nibble_code_lines(kind, is_values, block_tokens, channels);
+  const int32_t number = nibble_selector_number(kind, is_values, block_tokens, t, d);
+  return (uint8_t)(nibble_get_selector(selectors, number) * NIBBLE_TABLE_ENTRIES + code);
 }
 
 // Index of an element of an exact strip's block.

@@ -5,22 +5,19 @@
 
 // ---- Integer kernels
 
-NIBBLE_INLINE int32_t entry(int32_t kind, const uint8_t *codes, const int8_t *table, int32_t tiles,
-                            int32_t tile, int32_t byte) {
-  if (nibble_is_trellis(kind)) return table[nibble_trellis_index(kind, codes, tiles, tile, byte)];
-  const uint8_t code = nibble_get_code(kind, codes, tile, byte);
-  return kind == NIBBLE_INT8 ? (int8_t)code : table[code];
+NIBBLE_INLINE int32_t entry(int32_t kind, bool is_values, const uint8_t *codes, const int8_t *table,
+                            int32_t block_tokens, int32_t channels, int32_t t, int32_t d) {
+  const uint8_t index = nibble_index_at(kind, is_values, codes, block_tokens, channels, t, d);
+  return kind == NIBBLE_INT8 ? (int8_t)index : table[index];
 }
 
 NIBBLE_INLINE void dot(int32_t kind, const uint8_t *codes, const int8_t *table,
                        int32_t block_tokens, int32_t channels, const int8_t *queries, size_t stride,
                        int32_t rows, int32_t *out) {
-  const int32_t tiles = nibble_block_tiles(false, block_tokens, channels);
   for (int32_t t = 0; t < block_tokens; t++) {
     for (int32_t row = 0; row < rows; row++) out[row * NIBBLE_MAX_BLOCK_TOKENS + t] = 0;
     for (int32_t d = 0; d < channels; d++) {
-      const int32_t tile = nibble_tile_of_key(t, d, block_tokens);
-      const int32_t value = entry(kind, codes, table, tiles, tile, nibble_byte_of_key(t, d)) + 128;
+      const int32_t value = entry(kind, false, codes, table, block_tokens, channels, t, d) + 128;
       for (int32_t row = 0; row < rows; row++)
         out[row * NIBBLE_MAX_BLOCK_TOKENS + t] += value * queries[row * stride + d];
     }
@@ -30,23 +27,27 @@ NIBBLE_INLINE void dot(int32_t kind, const uint8_t *codes, const int8_t *table,
 NIBBLE_INLINE void weigh(int32_t kind, const uint8_t *codes, const int8_t *table,
                          int32_t block_tokens, int32_t padded_channels, const uint8_t *weights,
                          int32_t rows, int32_t *out) {
-  const int32_t tiles = nibble_block_tiles(true, block_tokens, padded_channels);
   for (int32_t d = 0; d < padded_channels; d++) {
     for (int32_t row = 0; row < rows; row++) out[row * padded_channels + d] = 0;
     for (int32_t t = 0; t < block_tokens; t++) {
-      const int32_t tile = nibble_tile_of_value(t, d, block_tokens);
-      const int32_t value = entry(kind, codes, table, tiles, tile, nibble_byte_of_value(t, d));
+      const int32_t value = entry(kind, true, codes, table, block_tokens, padded_channels, t, d);
       for (int32_t row = 0; row < rows; row++)
         out[row * padded_channels + d] += value * weights[row * NIBBLE_MAX_BLOCK_TOKENS + t];
     }
   }
 }
 
-NIBBLE_INLINE void expand(int32_t kind, const uint8_t *codes, const int8_t *table, int32_t tiles,
-                          int8_t *out) {
-  for (int32_t tile = 0; tile < tiles; tile++)
-    for (int32_t byte = 0; byte < 64; byte++)
-      out[tile * 64 + byte] = (int8_t)entry(kind, codes, table, tiles, tile, byte);
+NIBBLE_INLINE void expand(int32_t kind, const uint8_t *codes, const int8_t *table, bool is_values,
+                          int32_t block_tokens, int32_t channels, int8_t *out) {
+  const int32_t width = is_values ? nibble_padded_channels(channels) : channels;
+  for (int32_t t = 0; t < block_tokens; t++)
+    for (int32_t d = 0; d < width; d++) {
+      const int32_t tile = is_values ? nibble_tile_of_value(t, d, block_tokens)
+                                     : nibble_tile_of_key(t, d, block_tokens),
+                    byte = is_values ? nibble_byte_of_value(t, d) : nibble_byte_of_key(t, d);
+      out[tile * 64 + byte] =
+          (int8_t)entry(kind, is_values, codes, table, block_tokens, channels, t, d);
+    }
 }
 
 #define INTEGER_KERNELS(name, kind)                                                                \
@@ -62,9 +63,9 @@ NIBBLE_INLINE void expand(int32_t kind, const uint8_t *codes, const int8_t *tabl
     (void)ahead;                                                                                   \
     weigh(kind, codes, table, block_tokens, padded_channels, weights, rows, out);                  \
   }                                                                                                \
-  static void expand_##name(const uint8_t *codes, const int8_t *table, int32_t tiles,              \
-                            int8_t *out) {                                                         \
-    expand(kind, codes, table, tiles, out);                                                        \
+  static void expand_##name(const uint8_t *codes, const int8_t *table, bool is_values,             \
+                            int32_t block_tokens, int32_t channels, int8_t *out) {                 \
+    expand(kind, codes, table, is_values, block_tokens, channels, out);                            \
   }
 INTEGER_KERNELS(int8, NIBBLE_INT8)
 INTEGER_KERNELS(codes4, NIBBLE_CODES4)
@@ -74,6 +75,12 @@ INTEGER_KERNELS(trellis4, NIBBLE_TRELLIS4)
 INTEGER_KERNELS(trellis3, NIBBLE_TRELLIS3)
 INTEGER_KERNELS(trellis2, NIBBLE_TRELLIS2)
 INTEGER_KERNELS(trellis1, NIBBLE_TRELLIS1)
+INTEGER_KERNELS(blocks4, NIBBLE_BLOCKS4)
+INTEGER_KERNELS(blocks3, NIBBLE_BLOCKS3)
+INTEGER_KERNELS(blocks2, NIBBLE_BLOCKS2)
+INTEGER_KERNELS(columns4, NIBBLE_COLUMNS4)
+INTEGER_KERNELS(columns3, NIBBLE_COLUMNS3)
+INTEGER_KERNELS(columns2, NIBBLE_COLUMNS2)
 
 // ---- Exact rows
 

@@ -79,7 +79,7 @@ static int32_t index_of_window(int32_t bits, int32_t phase, int32_t window) {
 }
 
 static void start_trellis(trellis *t, const nibble_strip *strip) {
-  const int8_t *table = nibble_trellis_table(strip->kind);
+  const int8_t *table = nibble_constant_table(strip->kind);
   t->bits = nibble_code_bits(strip->kind);
   t->phases = t->bits == 4 ? 2 : 1;
   t->states = NIBBLE_TRELLIS_ENTRIES >> t->bits;
@@ -182,11 +182,11 @@ static void pack_chains(const nibble_strip *strip, const trellis_memory *m, uint
 // The scale that fits a row's entries best, in the sense of least squares.
 static void fit_scale(const nibble_kernels *kernels, const nibble_strip *strip,
                       const trellis_memory *m, int32_t token, const uint8_t *codes, uint8_t *side) {
-  const int8_t *table = nibble_trellis_table(strip->kind);
-  const int32_t t = token % strip->block_tokens, tiles = tiles_of(strip);
+  const int8_t *table = nibble_constant_table(strip->kind);
+  const int32_t t = token % strip->block_tokens;
   for (int32_t d = 0; d < strip->channels; d++)
-    m->chosen[d] = table[nibble_trellis_index(strip->kind, codes, tiles, tile_of(strip, t, d),
-                                              byte_of(strip, t, d))];
+    m->chosen[d] = table[nibble_index_at(strip->kind, strip->is_values, codes, strip->block_tokens,
+                                         strip->channels, t, d)];
   const float *row = m->scaled + (size_t)token * (size_t)strip->channels;
   const size_t channels = (size_t)strip->channels;
   const float along = kernels->dot_floats(row, m->chosen, channels),
@@ -215,8 +215,7 @@ void nibble_encode_trellis(const nibble_strip *strip, const float *rows, uint8_t
   memset(codes, 0, (size_t)strip->code_bytes);
   const float units = UNIT / strip->fixed_scale;
   for (int32_t block = 0; block * tokens < strip->tokens; block++) {
-    uint8_t *target =
-        codes + block * nibble_block_bytes(strip->kind, strip->is_values, tokens, channels);
+    uint8_t *target = codes + block * nibble_strip_block_bytes(strip);
     fill_samples(strip, &m, m.scaled + (size_t)(block * tokens) * (size_t)channels, units);
     search_chains(kernels, t, &m, 0);
     search_chains(kernels, t, &m, NIBBLE_CHAINS);

@@ -1,8 +1,8 @@
 // Tables of the trellis codes, for data of unit variance: made by scripts/train/train_trellis.c
 // with the arguments BITS 1 512 50 20 40.
-#include "layout.h"
+#include "tables.h"
 
-static const int8_t table4[NIBBLE_TRELLIS_ENTRIES] = {
+const int8_t nibble_trellis4[NIBBLE_TRELLIS_ENTRIES] = {
     -67, -50, -41, -35, -27,  -19, -11, -3,  4,    12,  20,  26,  36,  48,  72,  86,  -55, -42, -32,
     -24, -18, -11, -5,  4,    10,  18,  27,  35,   45,  60,  100, -92, -44, -34, -26, -17, -11, -5,
     2,   10,  16,  24,  34,   45,  55,  80,  -124, -61, -35, -26, -19, -11, -4,  3,   9,   17,  24,
@@ -18,7 +18,7 @@ static const int8_t table4[NIBBLE_TRELLIS_ENTRIES] = {
     -47, -34, -24, -16, -9,   -2,  7,   14,  21,   30,  36,  46,  111, -79, -56, -46, -36, -26, -18,
     -9,  -2,  5,   13,  20,   29,  40,  53,  66,
 };
-static const int8_t table3[NIBBLE_TRELLIS_ENTRIES] = {
+const int8_t nibble_trellis3[NIBBLE_TRELLIS_ENTRIES] = {
     -71, -37, 2,    19,   -51, -59, 16,   5,   -22, -11, 33,  92,  -8,  -29, 55,  40,  -41, -91,
     22,  5,   -102, -46,  7,   18,  -10,  -23, 80,  34,  -28, -10, 36,  57,  14,  26,  -54, -38,
     29,  12,  -33,  -117, 39,  66,  -20,  -1,  63,  49,  -8,  -16, 24,  8,   -37, -53, 6,   25,
@@ -35,7 +35,7 @@ static const int8_t table3[NIBBLE_TRELLIS_ENTRIES] = {
     -34, -58, 5,    29,   -58, -31, 41,   68,  -19, -4,  60,  42,  -5,  -17, 12,  24,  -67, -38,
     29,  8,   -38,  -90,
 };
-static const int8_t table2[NIBBLE_TRELLIS_ENTRIES] = {
+const int8_t nibble_trellis2[NIBBLE_TRELLIS_ENTRIES] = {
     -108, -16, 26,  86,  -24, 1,   40,  -67,  22,  102, -38,  -8,  46,  -63, -24, 3,   -3,  19,
     71,   -43, 13,  42,  -80, -20, 67,  -41,  2,   24,  -75,  -26, 2,   39,  11,  37,  -65, -22,
     45,   -53, -16, 11,  -39, -8,  27,  82,   -14, 14,  51,   -55, 43,  -49, -17, 14,  -32, -6,
@@ -52,7 +52,7 @@ static const int8_t table2[NIBBLE_TRELLIS_ENTRIES] = {
     -3,   30,  -53, -15, 13,  50,  18,  61,   -41, -11, 53,   -59, -23, 13,  -40, -8,  12,  40,
     -24,  12,  46,  -84,
 };
-static const int8_t table1[NIBBLE_TRELLIS_ENTRIES] = {
+const int8_t nibble_trellis1[NIBBLE_TRELLIS_ENTRIES] = {
     -54,  47,  110, -22,  38,  -36, -85,  7,   62,  -20, -48, 59,   -74, 8,   28,  -54,  22,   -75,
     -21,  26,  -15, 101,  27,  -38, -21,  37,  69,  -14, 11,  -126, -38, 88,  64,  -43,  -11,  126,
     -65,  39,  19,  -56,  -60, 24,  113,  2,   31,  -48, -18, 62,   -77, 39,  47,  -14,  9,    -43,
@@ -69,23 +69,3 @@ static const int8_t table1[NIBBLE_TRELLIS_ENTRIES] = {
     7,    -84, 42,  -39,  -35, 79,  -7,   102, 35,  -34, 30,  -30,  -70, 20,  45,  -28,  -98,  28,
     -11,  65,  30,  -54,
 };
-
-const int8_t *nibble_trellis_table(int32_t kind) {
-  switch (kind) {
-  case NIBBLE_TRELLIS4: return table4;
-  case NIBBLE_TRELLIS3: return table3;
-  case NIBBLE_TRELLIS2: return table2;
-  case NIBBLE_TRELLIS1: return table1;
-  default: return NULL;
-  }
-}
-
-float nibble_trellis_unit(int32_t kind) {
-  switch (kind) {
-  case NIBBLE_TRELLIS4: return 0.0285365433f;
-  case NIBBLE_TRELLIS3: return 0.0259856135f;
-  case NIBBLE_TRELLIS2: return 0.023413213f;
-  case NIBBLE_TRELLIS1: return 0.0167140607f;
-  default: return 0;
-  }
-}

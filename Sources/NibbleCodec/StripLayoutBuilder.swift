@@ -97,7 +97,7 @@ struct StripLayoutBuilder {
     // The kinds stand one after the other, from 4 bits down.
     layout.kind = Int32(NIBBLE_TRELLIS4.rawValue) + 4 - Int32(description.bits)
     rule = NIBBLE_RULE_TRELLIS
-    layout.fixed_scale = nibble_trellis_unit(layout.kind)
+    layout.fixed_scale = nibble_constant_unit(layout.kind)
     try addScales(zeros: false)
     // A chain has one code in each tile, and its window of eight bits must not meet itself.
     let tiles = min(headDim / 4 * blockTokens / 16, (headDim + 15) / 16 * blockTokens / 4)

@@ -74,6 +74,9 @@ EMULATED __m512i _mm512_srli_epi16(__m512i x, unsigned n) {
 EMULATED __m512i _mm512_slli_epi32(__m512i x, unsigned n) {
   return (__m512i)((emulated_u32)x << (uint32_t)n);
 }
+EMULATED __m512i _mm512_add_epi8(__m512i a, __m512i b) {
+  return (__m512i)((emulated_u8)a + (emulated_u8)b);
+}
 EMULATED __m512i _mm512_add_epi32(__m512i a, __m512i b) {
   return (__m512i)((emulated_u32)a + (emulated_u32)b);
 }
@@ -174,6 +177,16 @@ EMULATED __m512i _mm512_permutex2var_epi8(__m512i a, __m512i b, __m512i c) {
   emulated_u8 index = (emulated_u8)b;
   for (int i = 0; i < 64; i++) index[i] = index[i] & 64 ? y[index[i] & 63] : x[index[i] & 63];
   return (__m512i)index;
+}
+// Eight bits of the same quarter of a lane, from the bit that each byte of the first operand names.
+EMULATED __m512i _mm512_multishift_epi64_epi8(__m512i from, __m512i x) {
+  emulated_u8 bits = (emulated_u8)from;
+  for (int i = 0; i < 64; i++) {
+    const uint64_t word = (uint64_t)x[i / 8];
+    const int first = bits[i] & 63;
+    bits[i] = (uint8_t)(first ? word >> first | word << (64 - first) : word);
+  }
+  return (__m512i)bits;
 }
 EMULATED __m512 _mm512_permute_ps(__m512 x, int order) {
   __m512 result;

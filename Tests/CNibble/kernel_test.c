@@ -51,7 +51,9 @@ static void compare_integers(integer_case c) {
   const int32_t inner = c.is_values ? c.tokens : c.width, outer = c.is_values ? c.width : c.tokens;
   const size_t count = (size_t)outer * (size_t)c.rows;
   c.codes = random_bytes(bytes, 0, 255);
-  c.table = random_bytes(nibble_is_trellis(c.kind) ? NIBBLE_TRELLIS_ENTRIES : NIBBLE_TABLE_ENTRIES,
+  c.table = random_bytes(nibble_is_trellis(c.kind)      ? NIBBLE_TRELLIS_ENTRIES
+                         : nibble_has_selectors(c.kind) ? NIBBLE_CODEBOOKS * NIBBLE_TABLE_ENTRIES
+                                                        : NIBBLE_TABLE_ENTRIES,
                          0x80, 0x7f);
   c.operand = random_bytes((size_t)inner * (size_t)c.rows, c.is_values ? 0 : 0x80,
                            c.is_values ? 255 : 0x7f);
@@ -71,7 +73,7 @@ static void compare_integers(integer_case c) {
 
 void test_integer_kernels(void) {
   random_seed(1);
-  for (nibble_kind kind = NIBBLE_INT8; kind <= NIBBLE_TRELLIS1; kind++) EACH(tokens, block_lengths)
+  for (nibble_kind kind = NIBBLE_INT8; kind < NIBBLE_KINDS; kind++) EACH(tokens, block_lengths)
   EACH(width, widths)
   EACH(rows, row_counts) {
     if (width > 136 && rows > 5) continue;  // they only take long

@@ -102,6 +102,15 @@ const codec codecs[] = {
     {"trellis 3", NIBBLE_TRELLIS3, NIBBLE_RULE_TRELLIS, 8, PER_TOKEN, 0, 0, 0.3f},
     {"trellis 2", NIBBLE_TRELLIS2, NIBBLE_RULE_TRELLIS, 4, PER_TOKEN, 0, 0, 0.5f},
     {"trellis 1", NIBBLE_TRELLIS1, NIBBLE_RULE_TRELLIS, 2, PER_TOKEN, 0, 0, 1.0f},
+    {"bcq 4", NIBBLE_BLOCKS4, NIBBLE_RULE_CODEBOOKS, 16, PER_TOKEN, 0, 0, 0.1f},
+    {"bcq 3", NIBBLE_BLOCKS3, NIBBLE_RULE_CODEBOOKS, 8, PER_TOKEN, 0, 0, 0.2f},
+    {"bcq 2", NIBBLE_BLOCKS2, NIBBLE_RULE_CODEBOOKS, 4, PER_TOKEN, 0, 0, 0.4f},
+    {"bcq 4 by groups", NIBBLE_BLOCKS4, NIBBLE_RULE_CODEBOOKS, 16, PER_TOKEN, 16, 0, 0.1f},
+    {"bcq 4 by columns", NIBBLE_COLUMNS4, NIBBLE_RULE_CODEBOOKS, 16, PER_TOKEN, 0, 0, 0.15f},
+    {"bcq 3 by columns", NIBBLE_COLUMNS3, NIBBLE_RULE_CODEBOOKS, 8, PER_CHANNEL, 0, 0, 0.25f},
+    {"bcq 2 by columns", NIBBLE_COLUMNS2, NIBBLE_RULE_CODEBOOKS, 4, PER_TOKEN, 64, 0, 0.6f},
+    {"bcq 4 by short columns", NIBBLE_COLUMNS4, NIBBLE_RULE_CODEBOOKS, 16, PER_CHANNEL, 0, 16,
+     0.15f},
 };
 const int32_t codec_count = sizeof codecs / sizeof *codecs;
 
@@ -151,8 +160,8 @@ bool make_strip(const codec *codec, bool is_values, int32_t tokens, int32_t chan
     return false;
   if (codec->rule == NIBBLE_RULE_FITTED)
     strip->table = add_side(strip, NIBBLE_TABLE_ENTRIES + 8);
-  else if (nibble_is_trellis(codec->kind))
-    strip->fixed_scale = nibble_trellis_unit(codec->kind);
+  else if (nibble_constant_table(codec->kind))
+    strip->fixed_scale = nibble_constant_unit(codec->kind);
   else if (codec->kind > NIBBLE_INT8)
     make_table(codec, strip);
   const bool has_zero =

@@ -27,6 +27,8 @@ enum {
   NIBBLE_MAX_ROWS = 64,
   NIBBLE_TABLE_ENTRIES = 16,
   NIBBLE_TRELLIS_ENTRIES = 256,
+  NIBBLE_CODEBOOKS = 8,
+  NIBBLE_CODEBOOK_BLOCK = 8,  // channels of one token that share a codebook
 };
 
 // How the elements of a strip are stored: the table kind of the attention skeleton's expand step.
@@ -42,7 +44,15 @@ typedef enum nibble_kind {
   NIBBLE_TRELLIS3 = 8,
   NIBBLE_TRELLIS2 = 9,
   NIBBLE_TRELLIS1 = 10,
-  NIBBLE_KINDS = 11,
+  // A codebook for each block of 8 channels of one token.
+  NIBBLE_BLOCKS4 = 11,
+  NIBBLE_BLOCKS3 = 12,
+  NIBBLE_BLOCKS2 = 13,
+  // A codebook for each channel of a block of tokens.
+  NIBBLE_COLUMNS4 = 14,
+  NIBBLE_COLUMNS3 = 15,
+  NIBBLE_COLUMNS2 = 16,
+  NIBBLE_KINDS = 17,
 } nibble_kind;
 
 // The layout of one strip. Offsets count bytes from the start of the strip's side data; -1 means
@@ -72,10 +82,12 @@ void nibble_strip_measure(nibble_strip *strip);
 // Channels rounded up to the 16 lanes of a value tile.
 static inline int32_t nibble_padded_channels(int32_t channels) { return (channels + 15) & ~15; }
 
-// The table of a trellis kind, NIBBLE_TRELLIS_ENTRIES entries for data of unit variance, and the
-// value of one of its units. NULL and 0 for other kinds.
-const int8_t *nibble_trellis_table(int32_t kind);
-float nibble_trellis_unit(int32_t kind);
+// The constant table of a kind, or NULL where the strip has the table: 256 entries of a trellis,
+// for data of unit variance, or NIBBLE_CODEBOOKS codebooks of NIBBLE_TABLE_ENTRIES entries each, of
+// which those of fewer bits use the first ones.
+const int8_t *nibble_constant_table(int32_t kind);
+// The value of one unit of that table; 0 for other kinds.
+float nibble_constant_unit(int32_t kind);
 
 // ---- Encoding
 
@@ -89,6 +101,8 @@ typedef enum nibble_rule {
   // As the first two, over the part of the range that leaves the least squared error.
   NIBBLE_RULE_SYMMETRIC_CLIPPED = 6,
   NIBBLE_RULE_ZERO_POINT_CLIPPED = 7,
+  // scale = largest magnitude / 31; the codebook with the least squared error, its nearest entries
+  NIBBLE_RULE_CODEBOOKS = 8,
 } nibble_rule;
 
 // Encodes rows [tokens][channels] (finite, already centred and rotated) into codes and side data.

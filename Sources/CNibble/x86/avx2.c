@@ -63,10 +63,20 @@ TARGET_INLINE __m256i trellis_index(int32_t kind, int32_t tile, const __m256i co
   return index;
 }
 
-TARGET_INLINE void look_up_256(__m256i index, const int8_t *table, int8_t *out) {
-  uint8_t places[32];
-  _mm256_storeu_si256((__m256i *)(void *)places, index);
-  for (int i = 0; i < 32; i++) out[i] = table[places[i]];
+// Entries of a table of `parts` times 16: of each part by a shuffle, then the right one bit by bit.
+TARGET_INLINE __m256i look_up(int parts, __m256i index, const int8_t *table) {
+  __m256i found[16];
+  const __m256i low = _mm256_and_si256(index, _mm256_set1_epi8(15));
+  for (int i = 0; i < parts; i++)
+    found[i] = _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(_mm_loadu_si128(
+                                       (const __m128i *)(const void *)(table + i * 16))),
+                                   low);
+  for (int bit = 4, left = parts / 2; left > 0; bit++, left /= 2) {
+    const __m256i is_second = shift_left(index, 7 - bit);
+    for (int i = 0; i < left; i++)
+      found[i] = _mm256_blendv_epi8(found[2 * i], found[2 * i + 1], is_second);
+  }
+  return found[0];
 }
 
 TARGET_INLINE void expand_trellis(int32_t kind, const uint8_t *codes, const int8_t *table,
@@ -81,27 +91,78 @@ TARGET_INLINE void expand_trellis(int32_t kind, const uint8_t *codes, const int8
         for (int age = ages - 1; age > 0; age--) window[age] = window[age - 1];
         window[0] = load_codes(kind, codes, tile, half);
       }
-      look_up_256(trellis_index(kind, tile, window), table, out + tile * 64 + half * 32);
+      _mm256_storeu_si256((__m256i *)(void *)(out + tile * 64 + half * 32),
+                          look_up(16, trellis_index(kind, tile, window), table));
     }
   }
 }
 
-TARGET_INLINE void expand_tiles(int32_t kind, const uint8_t *codes, const int8_t *table,
-                                int32_t tiles, int8_t *out) {
+// ---- Codebooks
+
+// Eight selectors, one for each lane, in bits 4 to 6 of its bytes.
+TARGET_INLINE __m256i selectors_by_lane(const uint8_t *selectors) {
+  int32_t word = selectors[0] | selectors[1] << 8 | selectors[2] << 16;
+  const __m256i lanes = _mm256_and_si256(
+      _mm256_srlv_epi32(_mm256_set1_epi32(word), _mm256_setr_epi32(0, 3, 6, 9, 12, 15, 18, 21)),
+      _mm256_set1_epi32(7));
+  return _mm256_mullo_epi32(lanes, _mm256_set1_epi32(0x10101010));
+}
+
+// Four selectors from the multiple of four `number`, one for each byte of every lane.
+TARGET_INLINE __m256i selectors_by_byte(const uint8_t *selectors, int32_t number) {
+  const int32_t bit = NIBBLE_SELECTOR_BITS * number;
+  const uint8_t *at = selectors + bit / 8;
+  const uint32_t word = (uint32_t)(at[0] | at[1] << 8) >> bit % 8;
+  return _mm256_set1_epi32((int32_t)((word & 0x007) << 4 | (word & 0x038) << 9 |
+                                     (word & 0x1c0) << 14 | (word & 0xe00) << 19));
+}
+
+// Of one half of a tile.
+TARGET_INLINE __m256i selectors_of(int32_t kind, const uint8_t *selectors, bool is_values,
+                                   int32_t block_tokens, int32_t tile, int32_t half) {
+  const int32_t blocks = block_tokens / 16, quad = tile / blocks, lanes = tile % blocks;
+  if (nibble_is_blocks(kind))
+    return is_values ? selectors_by_byte(selectors, tile * 8 + half * 4)
+                     : selectors_by_lane(selectors + (quad / 2 * blocks + lanes) * 6 + half * 3);
+  return is_values ? selectors_by_lane(selectors + tile / (block_tokens / 4) * 6 + half * 3)
+                   : selectors_by_byte(selectors, quad * 4);
+}
+
+TARGET_INLINE void expand_codebooks(int32_t kind, const uint8_t *codes, const int8_t *table,
+                                    bool is_values, int32_t block_tokens, int32_t channels,
+                                    int8_t *out) {
+  const int32_t tiles = nibble_block_tiles(is_values, block_tokens, channels);
+  const uint8_t *selectors = codes + nibble_code_lines(kind, is_values, block_tokens, channels);
+  for (int32_t tile = 0; tile < tiles; tile++)
+    for (int32_t half = 0; half < 2; half++) {
+      const __m256i index =
+          _mm256_or_si256(load_codes(kind, codes, tile, half),
+                          selectors_of(kind, selectors, is_values, block_tokens, tile, half));
+      _mm256_storeu_si256((__m256i *)(void *)(out + tile * 64 + half * 32),
+                          look_up(NIBBLE_CODEBOOKS, index, table));
+    }
+}
+
+TARGET_INLINE void expand_block(int32_t kind, const uint8_t *codes, const int8_t *table,
+                                bool is_values, int32_t block_tokens, int32_t channels,
+                                int8_t *out) {
+  const int32_t tiles = nibble_block_tiles(is_values, block_tokens, channels);
   if (nibble_is_trellis(kind)) {
     expand_trellis(kind, codes, table, tiles, out);
+    return;
+  }
+  if (nibble_has_selectors(kind)) {
+    expand_codebooks(kind, codes, table, is_values, block_tokens, channels, out);
     return;
   }
   if (kind == NIBBLE_INT8) {
     memcpy(out, codes, (size_t)tiles * 64);
     return;
   }
-  const __m256i entries =
-      _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)table));
   for (int32_t tile = 0; tile < tiles; tile++)
     for (int half = 0; half < 2; half++)
       _mm256_storeu_si256((__m256i *)(void *)(out + tile * 64 + half * 32),
-                          _mm256_shuffle_epi8(entries, load_codes(kind, codes, tile, half)));
+                          look_up(1, load_codes(kind, codes, tile, half), table));
 }
 
 // ---- Sums of products
@@ -141,7 +202,7 @@ TARGET_INLINE void dot(int32_t kind, const uint8_t *codes, const int8_t *table,
   int8_t expanded[MAX_BLOCK_BYTES];
   int16_t wide[2][NIBBLE_MAX_CHANNELS];
   const int32_t blocks = block_tokens / 16, quads = channels / 4;
-  expand_tiles(kind, codes, table, blocks * quads, expanded);
+  expand_block(kind, codes, table, false, block_tokens, channels, expanded);
   for (int32_t row = 0; row < rows; row += 2) {
     const int32_t count = rows - row < 2 ? 1 : 2;
     int32_t sum[2] = {0, 0};
@@ -173,7 +234,7 @@ TARGET_INLINE void weigh(int32_t kind, const uint8_t *codes, const int8_t *table
   int8_t expanded[MAX_BLOCK_BYTES];
   int16_t wide[2][NIBBLE_MAX_BLOCK_TOKENS];
   const int32_t columns = padded_channels / 16, quads = block_tokens / 4;
-  expand_tiles(kind, codes, table, columns * quads, expanded);
+  expand_block(kind, codes, table, true, block_tokens, padded_channels, expanded);
   for (int32_t row = 0; row < rows; row += 2) {
     const int32_t count = rows - row < 2 ? 1 : 2;
     for (int32_t r = 0; r < count; r++)
@@ -208,9 +269,9 @@ TARGET_INLINE void weigh(int32_t kind, const uint8_t *codes, const int8_t *table
     (void)ahead;                                                                                   \
     weigh(kind, codes, table, block_tokens, padded_channels, weights, rows, out);                  \
   }                                                                                                \
-  TARGET static void expand_##name(const uint8_t *codes, const int8_t *table, int32_t tiles,       \
-                                   int8_t *out) {                                                  \
-    expand_tiles(kind, codes, table, tiles, out);                                                  \
+  TARGET static void expand_##name(const uint8_t *codes, const int8_t *table, bool is_values,      \
+                                   int32_t block_tokens, int32_t channels, int8_t *out) {          \
+    expand_block(kind, codes, table, is_values, block_tokens, channels, out);                      \
   }
 INTEGER_KERNELS(int8, NIBBLE_INT8)
 INTEGER_KERNELS(codes4, NIBBLE_CODES4)
@@ -220,6 +281,12 @@ INTEGER_KERNELS(trellis4, NIBBLE_TRELLIS4)
 INTEGER_KERNELS(trellis3, NIBBLE_TRELLIS3)
 INTEGER_KERNELS(trellis2, NIBBLE_TRELLIS2)
 INTEGER_KERNELS(trellis1, NIBBLE_TRELLIS1)
+INTEGER_KERNELS(blocks4, NIBBLE_BLOCKS4)
+INTEGER_KERNELS(blocks3, NIBBLE_BLOCKS3)
+INTEGER_KERNELS(blocks2, NIBBLE_BLOCKS2)
+INTEGER_KERNELS(columns4, NIBBLE_COLUMNS4)
+INTEGER_KERNELS(columns3, NIBBLE_COLUMNS3)
+INTEGER_KERNELS(columns2, NIBBLE_COLUMNS2)
 
 // ---- Exact rows
 

@@ -49,9 +49,10 @@ TARGET_INLINE void dot_block(int32_t kind, int32_t blocks, int32_t rows, const u
     for (int b = 0; b < blocks; b++) sum[r][b] = _mm512_setzero_si512();
   const int32_t step_channels = STEP / blocks * 4;
   begin_after(kind, codes + channels / step_channels * step_lines(kind) * 64, &table);
+  begin_selectors(kind, blocks, codes, blocks * 16, channels, 0, &table);
   for (int32_t d = 0; d < channels; d += step_channels) {
     __m512i tiles[STEP];
-    expand_step(kind, codes, &table, ahead, tiles);
+    expand_step(kind, blocks, codes, &table, ahead, tiles);
     codes += step_lines(kind) * 64;
     for (int r = 0; r < rows; r++)
       for (int q = 0; q < STEP / blocks; q++) {
@@ -85,23 +86,29 @@ TARGET_INLINE void dot_blocks(int32_t kind, int32_t blocks, const uint8_t *codes
 
 // ---- Values
 
-// `columns` (1 or 2) columns of 16 channels and `rows` rows of `block_tokens` (32 or 64) tokens.
-// `end` is the end of the codes before: of the column before, or, for the first, of the block.
-TARGET_INLINE void weigh_columns(int32_t kind, int32_t columns, int32_t rows, const uint8_t *codes,
-                                 const uint8_t *end, expander table, int32_t block_tokens,
-                                 int32_t padded_channels, const uint8_t *weights, int32_t *out,
+// `columns` (1 or 2) columns of 16 channels, from column `first` of a block, and `rows` rows of
+// `block_tokens` (32 or 64) tokens.
+TARGET_INLINE void weigh_columns(int32_t kind, int32_t columns, int32_t rows, const uint8_t *block,
+                                 expander table, int32_t block_tokens, int32_t padded_channels,
+                                 int32_t first, const uint8_t *weights, int32_t *out,
                                  ptrdiff_t ahead) {
-  const size_t column_bytes = (size_t)(block_tokens / 4 / STEP) * (size_t)step_lines(kind) * 64;
+  const int32_t column_bytes = block_tokens / 4 / STEP * step_lines(kind) * 64;
+  const uint8_t *codes = block + first * column_bytes;
   expander expanders[2] = {table, table};
-  for (int c = 0; c < columns; c++)
-    begin_after(kind, c == 0 ? end : codes + c * column_bytes, &expanders[c]);
+  for (int c = 0; c < columns; c++) {
+    // A chain runs through all columns and around.
+    const int32_t before = first + c > 0 ? first + c : padded_channels / 16;
+    begin_after(kind, block + before * column_bytes, &expanders[c]);
+    begin_selectors(kind, 0, block, block_tokens, padded_channels, (first + c) * (block_tokens / 4),
+                    &expanders[c]);
+  }
   __m512i sum[4][2][2];
   for (int r = 0; r < rows; r++)
     for (int c = 0; c < columns; c++) sum[r][c][0] = sum[r][c][1] = _mm512_setzero_si512();
   for (int32_t t = 0; t < block_tokens; t += 4 * STEP) {
     __m512i tiles[2][STEP];
     for (int c = 0; c < columns; c++)
-      expand_step(kind, codes + c * column_bytes, &expanders[c], ahead, tiles[c]);
+      expand_step(kind, 0, codes + c * column_bytes, &expanders[c], ahead, tiles[c]);
     codes += step_lines(kind) * 64;
     for (int r = 0; r < rows; r++)
       for (int i = 0; i < STEP; i++) {
@@ -124,17 +131,13 @@ TARGET_INLINE void weigh_columns(int32_t kind, int32_t columns, int32_t rows, co
 TARGET_INLINE void weigh_rows_of(int32_t kind, int32_t rows, const uint8_t *codes, expander table,
                                  int32_t block_tokens, int32_t padded_channels,
                                  const uint8_t *weights, int32_t *out, ptrdiff_t ahead) {
-  const size_t column_bytes = (size_t)(block_tokens / 4 / STEP) * (size_t)step_lines(kind) * 64;
-  for (int32_t d = 0; d < padded_channels; d += 32) {
-    const uint8_t *column = codes + d / 16 * column_bytes,
-                  *end = d > 0 ? column : codes + padded_channels / 16 * column_bytes;
+  for (int32_t d = 0; d < padded_channels; d += 32)
     if (d + 32 <= padded_channels)
-      weigh_columns(kind, 2, rows, column, end, table, block_tokens, padded_channels, weights,
+      weigh_columns(kind, 2, rows, codes, table, block_tokens, padded_channels, d / 16, weights,
                     out + d, ahead);
     else
-      weigh_columns(kind, 1, rows, column, end, table, block_tokens, padded_channels, weights,
+      weigh_columns(kind, 1, rows, codes, table, block_tokens, padded_channels, d / 16, weights,
                     out + d, ahead);
-  }
 }
 
 TARGET_INLINE void weigh_block(int32_t kind, const uint8_t *codes, expander table,
@@ -151,6 +154,22 @@ TARGET_INLINE void weigh_block(int32_t kind, const uint8_t *codes, expander tabl
   if (r < rows)
     weigh_rows_of(kind, 1, codes, table, block_tokens, padded_channels,
                   weights + r * NIBBLE_MAX_BLOCK_TOKENS, out + r * padded_channels, ahead);
+}
+
+// ---- Blocks for many rows
+
+TARGET_INLINE void expand_whole(int32_t kind, int32_t blocks, const uint8_t *codes, expander table,
+                                int32_t block_tokens, int32_t channels, int32_t tiles,
+                                int8_t *out) {
+  const uint8_t *block = codes;
+  begin_after(kind, codes + tiles / STEP * step_lines(kind) * 64, &table);
+  for (int32_t tile = 0; tile < tiles; tile += STEP) {
+    __m512i step[STEP];
+    begin_selectors(kind, blocks, block, block_tokens, channels, tile, &table);
+    expand_step(kind, blocks, codes, &table, 0, step);
+    codes += step_lines(kind) * 64;
+    for (int i = 0; i < STEP; i++) _mm512_storeu_si512(out + (tile + i) * 64, step[i]);
+  }
 }
 
 #define INTEGER_KERNELS(name, kind)                                                                \
@@ -178,23 +197,15 @@ TARGET_INLINE void weigh_block(int32_t kind, const uint8_t *codes, expander tabl
       nibble_scalar_kernels.weigh[kind](codes, table, block_tokens, padded_channels, weights,      \
                                         rows, out, ahead);                                         \
   }                                                                                                \
-  TARGET static void expand_##name(const uint8_t *codes, const int8_t *table, int32_t tiles,       \
-                                   int8_t *out) {                                                  \
-    const int32_t whole = tiles / STEP * STEP;                                                     \
-    if (nibble_is_trellis(kind) && tiles > whole) {                                                \
-      nibble_scalar_kernels.expand[kind](codes, table, tiles, out);                                \
-      return;                                                                                      \
-    }                                                                                              \
-    expander entries = load_table(kind, table, false);                                             \
-    begin_after(kind, codes + whole / STEP * step_lines(kind) * 64, &entries);                     \
-    for (int32_t tile = 0; tile < whole; tile += STEP) {                                           \
-      __m512i step[STEP];                                                                          \
-      expand_step(kind, codes, &entries, 0, step);                                                 \
-      codes += step_lines(kind) * 64;                                                              \
-      for (int i = 0; i < STEP; i++) _mm512_storeu_si512(out + (tile + i) * 64, step[i]);          \
-    }                                                                                              \
-    if (whole < tiles)                                                                             \
-      nibble_scalar_kernels.expand[kind](codes, table, tiles - whole, out + whole * 64);           \
+  TARGET static void expand_##name(const uint8_t *codes, const int8_t *table, bool is_values,      \
+                                   int32_t block_tokens, int32_t channels, int8_t *out) {          \
+    const int32_t blocks = is_values ? 0 : block_tokens / 16,                                      \
+                  tiles = nibble_block_tiles(is_values, block_tokens, channels);                   \
+    if (tiles % STEP == 0 && (is_values ? block_tokens % 32 == 0 : blocks != 3))                   \
+      expand_whole(kind, blocks, codes, load_table(kind, table, false), block_tokens, channels,    \
+                   tiles, out);                                                                    \
+    else                                                                                           \
+      nibble_scalar_kernels.expand[kind](codes, table, is_values, block_tokens, channels, out);    \
   }
 INTEGER_KERNELS(int8, NIBBLE_INT8)
 INTEGER_KERNELS(codes4, NIBBLE_CODES4)
@@ -204,6 +215,12 @@ INTEGER_KERNELS(trellis4, NIBBLE_TRELLIS4)
 INTEGER_KERNELS(trellis3, NIBBLE_TRELLIS3)
 INTEGER_KERNELS(trellis2, NIBBLE_TRELLIS2)
 INTEGER_KERNELS(trellis1, NIBBLE_TRELLIS1)
+INTEGER_KERNELS(blocks4, NIBBLE_BLOCKS4)
+INTEGER_KERNELS(blocks3, NIBBLE_BLOCKS3)
+INTEGER_KERNELS(blocks2, NIBBLE_BLOCKS2)
+INTEGER_KERNELS(columns4, NIBBLE_COLUMNS4)
+INTEGER_KERNELS(columns3, NIBBLE_COLUMNS3)
+INTEGER_KERNELS(columns2, NIBBLE_COLUMNS2)
 
 // ---- Exact rows
 

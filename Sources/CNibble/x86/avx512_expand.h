@@ -5,10 +5,12 @@ enum { STEP = 8 };
 
 TARGET_INLINE int32_t step_lines(int32_t kind) { return nibble_code_bits(kind); }
 
-// The table, and for trellis kinds the lines before the next step.
+// The table, for trellis kinds the lines before the next step, and for codebooks the step's
+// selectors.
 typedef struct {
-  __m512i table[4];    // in each 128-bit lane; all four registers for 256 entries
+  __m512i table[4];    // in each 128-bit lane; two registers for codebooks, four for a trellis
   __m512i line, high;  // the last line of codes; with 3 bits, of their lower and of their high bits
+  const uint8_t *selectors;
 } expander;
 
 // For int8, `table` is what to flip so that codes become unsigned (keys) or stay signed (values).
@@ -17,8 +19,8 @@ TARGET_INLINE expander load_table(int32_t kind, const int8_t *table, bool is_uns
   expander e;
   if (kind == NIBBLE_INT8) {
     e.table[0] = flip;
-  } else if (nibble_is_trellis(kind)) {
-    for (int i = 0; i < 4; i++)
+  } else if (nibble_is_trellis(kind) || nibble_has_selectors(kind)) {
+    for (int i = 0; i < (nibble_is_trellis(kind) ? 4 : 2); i++)
       e.table[i] = _mm512_xor_si512(_mm512_loadu_si512(table + i * 64), flip);
   } else {
     e.table[0] =
@@ -86,49 +88,111 @@ TARGET_INLINE void expand_trellis_step(int32_t kind, const uint8_t *codes, expan
   e->high = high;
 }
 
-TARGET_INLINE void expand_step(int32_t kind, const uint8_t *codes, expander *e, ptrdiff_t ahead,
-                               __m512i tiles[STEP]) {
+// ---- Codebooks
+
+// Begins at a tile that begins a step: of keys (`blocks` = tokens / 16) or of values (`blocks` =
+// 0).
+TARGET_INLINE void begin_selectors(int32_t kind, int32_t blocks, const uint8_t *codes,
+                                   int32_t block_tokens, int32_t channels, int32_t tile,
+                                   expander *e) {
+  if (!nibble_has_selectors(kind)) return;
+  const int32_t bits = nibble_is_blocks(kind) ? 24
+                       : blocks               ? 12
+                                              : 48,
+                tiles = nibble_is_blocks(kind) ? 1
+                        : blocks               ? blocks
+                                               : block_tokens / 4;
+  e->selectors = codes + nibble_code_lines(kind, blocks == 0, block_tokens, channels) +
+                 tile / tiles * bits / 8;
+}
+
+// Bits before a byte's selector where there is one for each lane (tokens of keys by blocks,
+// channels of values by columns), for each byte of a lane (channels of keys by columns), or for
+// each byte of either half of the lanes (tokens of values by blocks).
+static const uint8_t bits_by_lane[64] = {
+    0,  0,  0,  0,  3,  3,  3,  3,  6,  6,  6,  6,  9,  9,  9,  9,  12, 12, 12, 12, 15, 15,
+    15, 15, 18, 18, 18, 18, 21, 21, 21, 21, 24, 24, 24, 24, 27, 27, 27, 27, 30, 30, 30, 30,
+    33, 33, 33, 33, 36, 36, 36, 36, 39, 39, 39, 39, 42, 42, 42, 42, 45, 45, 45, 45};
+static const uint8_t bits_by_byte[64] = {
+    0, 3, 6, 9, 0, 3, 6, 9, 0, 3, 6, 9, 0, 3, 6, 9, 0, 3, 6, 9, 0, 3, 6, 9, 0, 3, 6, 9, 0, 3, 6, 9,
+    0, 3, 6, 9, 0, 3, 6, 9, 0, 3, 6, 9, 0, 3, 6, 9, 0, 3, 6, 9, 0, 3, 6, 9, 0, 3, 6, 9, 0, 3, 6, 9};
+static const uint8_t bits_by_half[64] = {
+    0,  3,  6,  9,  0,  3,  6,  9,  0,  3,  6,  9,  0,  3,  6,  9,  0,  3,  6,  9,  0,  3,
+    6,  9,  0,  3,  6,  9,  0,  3,  6,  9,  12, 15, 18, 21, 12, 15, 18, 21, 12, 15, 18, 21,
+    12, 15, 18, 21, 12, 15, 18, 21, 12, 15, 18, 21, 12, 15, 18, 21, 12, 15, 18, 21};
+
+// Selectors in bits 4 to 6 of each byte. `first` is the first one's bit in the 64 that end at
+// `end`: loads begin before the selectors, so that none passes the end of a strip.
+TARGET_INLINE __m512i place_selectors(const uint8_t bits[64], int first, const uint8_t *end) {
+  int64_t word;
+  memcpy(&word, end - sizeof word, sizeof word);
+  const __m512i from =
+      _mm512_add_epi8(_mm512_loadu_si512(bits), _mm512_set1_epi8((char)(first - 4)));
+  return _mm512_multishift_epi64_epi8(from, _mm512_set1_epi64(word));
+}
+
+// Those of tile i of a step.
+TARGET_INLINE __m512i selectors_of(int32_t kind, int32_t blocks, const expander *e, int i) {
+  const uint8_t *start = e->selectors;
+  if (blocks == 0)
+    return nibble_is_blocks(kind)
+               ? place_selectors(bits_by_half, 16 + i % 2 * 24, start + i / 2 * 6 + 6)
+               : place_selectors(bits_by_lane, 16, start + 6);
+  const int quad = i / blocks;
+  return nibble_is_blocks(kind)
+             ? place_selectors(bits_by_lane, 16, start + (quad / 2 * blocks + i % blocks) * 6 + 6)
+             : place_selectors(bits_by_byte, 40 + quad % 2 * 12, start + quad / 2 * 3 + 3);
+}
+
+// The entries of tile i, whose codes are the bits of `mask` in every byte of x.
+TARGET_INLINE __m512i entries_of(int32_t kind, int32_t blocks, __m512i x, int mask,
+                                 const expander *e, int i) {
+  const __m512i masks = _mm512_set1_epi8((char)mask);
+  if (!nibble_has_selectors(kind))
+    return _mm512_shuffle_epi8(e->table[0], _mm512_and_si512(x, masks));
+  // The highest bit of an index does not count.
+  const __m512i selectors = selectors_of(kind, blocks, e, i),
+                index = mask == 15
+                            ? choose(mask, x, selectors)
+                            : _mm512_ternarylogic_epi32(
+                                  masks, x, _mm512_and_si512(selectors, _mm512_set1_epi8(0x70)),
+                                  0xea);  // masks & x | selectors
+  return _mm512_permutex2var_epi8(e->table[0], index, e->table[1]);
+}
+
+// Eight tiles of keys (`blocks` = tokens / 16) or of values (`blocks` = 0).
+TARGET_INLINE void expand_step(int32_t kind, int32_t blocks, const uint8_t *codes, expander *e,
+                               ptrdiff_t ahead, __m512i tiles[STEP]) {
   for (int i = 0; i < step_lines(kind); i++)
     _mm_prefetch((const char *)codes + ahead + i * 64, _MM_HINT_T0);
   if (nibble_is_trellis(kind)) {
     expand_trellis_step(kind, codes, e, tiles);
     return;
   }
-  const __m512i table = e->table[0];
+  const int bits = nibble_code_bits(kind);
   if (kind == NIBBLE_INT8) {
-    for (int i = 0; i < 8; i++)
-      tiles[i] = _mm512_xor_si512(_mm512_loadu_si512(codes + i * 64), table);
-  } else if (kind == NIBBLE_CODES4) {
-    const __m512i mask = _mm512_set1_epi8(15);
-    for (int i = 0; i < 4; i++) {
-      const __m512i x = _mm512_loadu_si512(codes + i * 64);
-      tiles[2 * i] = _mm512_shuffle_epi8(table, _mm512_and_si512(x, mask));
-      tiles[2 * i + 1] =
-          _mm512_shuffle_epi8(table, _mm512_and_si512(_mm512_srli_epi16(x, 4), mask));
-    }
-  } else if (kind == NIBBLE_CODES2) {
-    const __m512i mask = _mm512_set1_epi8(3);
-    for (int i = 0; i < 2; i++) {
-      const __m512i x = _mm512_loadu_si512(codes + i * 64);
-      tiles[4 * i] = _mm512_shuffle_epi8(table, _mm512_and_si512(x, mask));
-      tiles[4 * i + 1] =
-          _mm512_shuffle_epi8(table, _mm512_and_si512(_mm512_srli_epi16(x, 2), mask));
-      tiles[4 * i + 2] =
-          _mm512_shuffle_epi8(table, _mm512_and_si512(_mm512_srli_epi16(x, 4), mask));
-      tiles[4 * i + 3] =
-          _mm512_shuffle_epi8(table, _mm512_and_si512(_mm512_srli_epi16(x, 6), mask));
-    }
-  } else {
+    for (int i = 0; i < STEP; i++)
+      tiles[i] = _mm512_xor_si512(_mm512_loadu_si512(codes + i * 64), e->table[0]);
+  } else if (bits == 3) {
     const __m512i low = _mm512_set1_epi8(3), high = _mm512_set1_epi8(4);
-    const __m512i bits = _mm512_loadu_si512(codes + 128);
-    for (int i = 0; i < 8; i++) {
+    const __m512i tops = _mm512_loadu_si512(codes + 128);
+    for (int i = 0; i < STEP; i++) {
       const __m512i x =
           _mm512_srli_epi16(_mm512_loadu_si512(codes + i / 4 * 64), (unsigned)(i % 4 * 2));
-      const __m512i h = i < 2 ? _mm512_slli_epi16(bits, (unsigned)(2 - i))
-                              : _mm512_srli_epi16(bits, (unsigned)(i - 2));
+      const __m512i h = i < 2 ? _mm512_slli_epi16(tops, (unsigned)(2 - i))
+                              : _mm512_srli_epi16(tops, (unsigned)(i - 2));
       // (x & 3) | (h & 4)
       const __m512i code = _mm512_ternarylogic_epi32(_mm512_and_si512(x, low), h, high, 0xf8);
-      tiles[i] = _mm512_shuffle_epi8(table, code);
+      tiles[i] = entries_of(kind, blocks, code, 7, e, i);
+    }
+  } else {
+    for (int i = 0; i < STEP; i++) {
+      const int places = 8 / bits;
+      const __m512i line = _mm512_loadu_si512(codes + i / places * 64);
+      tiles[i] = entries_of(kind, blocks, _mm512_srli_epi16(line, (unsigned)(i % places * bits)),
+                            (1 << bits) - 1, e, i);
     }
   }
+  if (nibble_has_selectors(kind))
+    e->selectors += nibble_is_blocks(kind) ? 24 : blocks ? 12 / blocks : 0;
 }
