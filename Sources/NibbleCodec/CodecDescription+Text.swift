@@ -3,12 +3,12 @@ extension CodecDescription: CustomStringConvertible {
   /// Names of the built-in codes, in the order in which help texts list them.
   public static let builtInNames = [
     "float32", "float16", "bfloat16", "int8", "linear", "clustered", "rotated",
-    "trellis",
+    "trellis", "bcq",
   ]
 
   /// The keys of a codec mapping, beside `codec`, in the order in which they are written.
   public static let optionNames = [
-    "bits", "axis", "group", "zero_point", "clip", "rotation", "mean",
+    "bits", "axis", "group", "zero_point", "clip", "blocks", "rotation", "mean",
   ]
 
   /// The code's name, without bits.
@@ -22,6 +22,7 @@ extension CodecDescription: CustomStringConvertible {
     case .clustered: "clustered"
     case .rotated: "rotated"
     case .trellis: "trellis"
+    case .bcq: "bcq"
     case .custom(let name): name
     }
   }
@@ -35,7 +36,7 @@ extension CodecDescription: CustomStringConvertible {
   /// `codec:bits`, or the name alone where the bits follow from it.
   public var shortName: String {
     switch code {
-    case .linear, .clustered, .rotated, .trellis: "\(name):\(bits)"
+    case .linear, .clustered, .rotated, .trellis, .bcq: "\(name):\(bits)"
     default: name
     }
   }
@@ -47,6 +48,7 @@ extension CodecDescription: CustomStringConvertible {
     if let group { options.append(("group", String(group))) }
     if zeroPoint != plain.zeroPoint { options.append(("zero_point", String(zeroPoint))) }
     if clipsRange { options.append(("clip", "search")) }
+    if blocks != plain.blocks { options.append(("blocks", blocks.rawValue)) }
     if isRotated != plain.isRotated {
       options.append(("rotation", isRotated ? "hadamard" : "none"))
     }
@@ -108,6 +110,15 @@ extension CodecDescription: CustomStringConvertible {
       zeroPoint = try Self.choice(option, value, yes: "true", no: "false")
     case "clip":
       clipsRange = try Self.choice(option, value, yes: "search", no: "none")
+    case "blocks":
+      guard let blocks = BlockShape(rawValue: value) else {
+        throw .invalidOption(
+          name: option,
+          value: value,
+          expected: BlockShape.allCases.map(\.rawValue)
+        )
+      }
+      self.blocks = blocks
     case "rotation":
       isRotated = try Self.choice(option, value, yes: "hadamard", no: "none")
     case "mean":
@@ -127,6 +138,7 @@ extension CodecDescription: CustomStringConvertible {
     case "clustered": return .clustered
     case "rotated": return .rotated
     case "trellis": return .trellis
+    case "bcq": return .bcq
     default:
       if customNames.contains(name) { return .custom(name) }
       throw .unknownCodec(name: name, nearest: nearest(name, among: builtInNames + customNames))

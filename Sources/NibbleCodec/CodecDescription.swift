@@ -21,6 +21,8 @@ public struct CodecDescription: Hashable, Sendable {
     case rotated
     /// A random rotation and a path through a trellis of 256 table entries (1, 2, 3 or 4 bits).
     case trellis
+    /// One of eight codebooks for each block of values, after LO-BCQ (2, 3 or 4 bits).
+    case bcq
     /// A codec registered by the host under this name.
     case custom(String)
   }
@@ -33,6 +35,14 @@ public struct CodecDescription: Hashable, Sendable {
     case channel
     /// No scale: the table alone says what a code means (`clustered` only).
     case none
+  }
+
+  /// What the blocks of ``Code/bcq`` are: the values that choose a codebook together.
+  public enum BlockShape: String, Hashable, Sendable, CaseIterable {
+    /// Eight neighbouring channels of one token.
+    case channels
+    /// One channel of up to 64 tokens: as far as a page's blocks reach.
+    case tokens
   }
 
   /// The code.
@@ -51,6 +61,8 @@ public struct CodecDescription: Hashable, Sendable {
   ///
   /// `linear` only; otherwise a scale covers the whole range.
   public var clipsRange: Bool
+  /// What chooses a codebook (`bcq` only).
+  public var blocks: BlockShape
   /// Whether rows pass through the random signed Hadamard transform before they are encoded.
   public var isRotated: Bool
   /// Whether the mean of the sequence's sealed rows is subtracted before encoding.
@@ -71,6 +83,7 @@ public struct CodecDescription: Hashable, Sendable {
     group = nil
     zeroPoint = code == .linear
     clipsRange = false
+    blocks = .channels
     isRotated = code == .rotated || code == .trellis
     removesMean = false
   }
@@ -99,6 +112,10 @@ public struct CodecDescription: Hashable, Sendable {
   public static func trellis(_ bits: Int) -> CodecDescription {
     CodecDescription(.trellis, bits: bits)
   }
+  /// One of eight codebooks for each block of eight channels, one scale per token row.
+  public static func bcq(_ bits: Int) -> CodecDescription {
+    CodecDescription(.bcq, bits: bits)
+  }
 
   /// The same description with the mean removed.
   public var centred: CodecDescription {
@@ -115,7 +132,7 @@ public struct CodecDescription: Hashable, Sendable {
     case .float32: .greatestFiniteMagnitude
     case .float16: 65504
     case .bfloat16: 0x1.fep127
-    case .int8, .linear, .clustered, .rotated, .trellis, .custom: 1e35
+    case .int8, .linear, .clustered, .rotated, .trellis, .bcq, .custom: 1e35
     }
   }
 
@@ -134,7 +151,7 @@ extension CodecDescription {
     case .float32: 32
     case .float16, .bfloat16: 16
     case .int8: 8
-    case .linear, .clustered, .rotated, .trellis: 4
+    case .linear, .clustered, .rotated, .trellis, .bcq: 4
     case .custom: 0
     }
   }
@@ -143,7 +160,7 @@ extension CodecDescription {
   public static func acceptedBits(of code: Code) -> [Int] {
     switch code {
     case .linear: [2, 3, 4, 8]
-    case .clustered, .rotated: [2, 3, 4]
+    case .clustered, .rotated, .bcq: [2, 3, 4]
     case .trellis: [1, 2, 3, 4]
     case .float32, .float16, .bfloat16, .int8, .custom: [defaultBits(of: code)]
     }

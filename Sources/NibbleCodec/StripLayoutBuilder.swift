@@ -48,6 +48,7 @@ struct StripLayoutBuilder {
     case .clustered: try fittedTable()
     case .rotated: try fixedTable()
     case .trellis: try trellis()
+    case .bcq: try codebooks()
     case .custom: break
     }
     nibble_strip_measure(&layout)
@@ -108,6 +109,15 @@ struct StripLayoutBuilder {
         reason: "its chains need sixteen tiles: head dimension times tokens is at least 1024"
       )
     }
+  }
+
+  private mutating func codebooks() throws(CodecError) {
+    levels = 1 << description.bits
+    let first = description.blocks == .channels ? NIBBLE_BLOCKS4 : NIBBLE_COLUMNS4
+    layout.kind = Int32(first.rawValue) + 4 - Int32(description.bits)
+    rule = NIBBLE_RULE_CODEBOOKS
+    layout.fixed_scale = nibble_constant_unit(layout.kind)
+    try addScales(zeros: false)
   }
 
   private var blockTokens: Int { Int(layout.block_tokens) }
@@ -206,6 +216,8 @@ struct StripLayoutBuilder {
       "clip=search",
       because: "only evenly spaced levels have a range to clip"
     )
+    let choosesOthers = description.blocks != .channels && description.code != .bcq
+    try refuse(choosesOthers, "blocks=tokens", because: "it has one table for all values")
     switch description.code {
     case .float32, .float16, .bfloat16:
       try refuse(description != plain, "options", because: "exact rows have none")
@@ -217,6 +229,11 @@ struct StripLayoutBuilder {
       try refuse(description.axis != .token, "axis", because: "its chains run across tokens")
       try refuse(description.group != nil, "group", because: "a chain is the whole of a block")
       try refuse(description.zeroPoint, "zero_point", because: "its table is symmetric")
+    case .bcq:
+      try refuse(description.axis == .none, "axis=none", because: "its codebooks need a scale")
+      try refuse(description.zeroPoint, "zero_point", because: "its codebooks lie about zero")
+      let crossesBlocks = description.axis == .channel && description.blocks == .channels
+      try refuse(crossesBlocks, "axis=channel", because: "its blocks lie in token rows")
     case .clustered:
       try refuse(description.zeroPoint, "zero_point", because: "its table has one")
       try refuse(description.group != nil, "group", because: "its table is fitted to whole rows")

@@ -70,13 +70,22 @@ CLIPPED = [
     "linear:8 clip=search",
 ]
 TRELLIS = ["trellis:1", "trellis:2", "trellis:3", "trellis:4", "trellis:3 rotation=none"]
+BCQ = [
+    "bcq:2",
+    "bcq:3",
+    "bcq:4",
+    "bcq:4 blocks=tokens",
+    "bcq:3 axis=channel blocks=tokens",
+    "bcq:4 rotation=hadamard mean=removed",
+]
+BCQ_GROUPED = ["bcq:4 group=16", "bcq:2 group=32 blocks=tokens", "bcq:4 axis=channel group=16 blocks=tokens"]
 FILES = [
-    (16, 8, CODECS),
-    (16, 24, [*CODECS, *CLIPPED]),
+    (16, 8, [*CODECS, *BCQ]),
+    (16, 24, [*CODECS, *CLIPPED, *BCQ]),
     (16, 64, TRELLIS),
     (48, 24, ["float16", *FEW, "linear:2 axis=channel group=16", *TRELLIS]),
-    (64, 64, [*FEW[1:], *GROUPED, *BY_BLOCK, *TRELLIS, "trellis:4 mean=removed"]),
-    (64, 80, ["linear:4", "linear:4 group=16", "linear:4 axis=channel", *FEW[3:], *CLIPPED, *TRELLIS]),
+    (64, 64, [*FEW[1:], *GROUPED, *BY_BLOCK, *BCQ, *BCQ_GROUPED, *TRELLIS, "trellis:4 mean=removed"]),
+    (64, 80, ["linear:4", "linear:4 group=16", "linear:4 axis=channel", *FEW[3:], *CLIPPED, *TRELLIS, *BCQ]),
     (128, 8, ["float16", "float32", *FEW, *BY_BLOCK, "clustered:3 axis=channel"]),
 ]
 

@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 
+from nibble_bcq import QUARTERS, choose, write_selectors
 from nibble_page import (
     ROWS,
     F,
@@ -18,6 +19,7 @@ from nibble_page import (
     pack,
     pack_pieces,
     row_places,
+    selector_bits,
     signs,
     to_bfloat16,
     to_float16,
@@ -44,11 +46,16 @@ def encode(strip, rows, mean=None):
             codes = encode_fitted(strip, rows, side)
         elif strip.codec.name == "rotated":
             codes = encode_fixed(strip, rows, side)
+        elif strip.codec.name == "bcq":
+            codes, books = encode_codebooks(strip, rows, side)
         elif strip.codec.name == "trellis":
             return encode_trellis(strip, rows, side)
         else:
             codes = encode_even(strip, rows, side)
-    return pack(strip, codes).tobytes() + bytes(side)
+    data = pack(strip, codes)
+    if strip.codec.name == "bcq":
+        data = write_selectors(data, selector_bits(strip), books)
+    return data.tobytes() + bytes(side)
 
 
 def encode_rows(strip, rows):
@@ -198,6 +205,19 @@ def encode_fixed(strip, rows, side):
     sets = scale_sets(strip, rows)
     scale = store_scale(strip, side, root_mean_square(sets))
     return unsets(strip, nearest(sets * inverse(scale)[..., None], np.array(entries, F) * unit))
+
+
+def encode_codebooks(strip, rows, side):
+    """Codes, and the codebook of every element."""
+    sets = scale_sets(strip, rows)
+    scale = store_scale(strip, side, np.abs(sets).max(axis=-1) / F(31))
+    x = sets * (F(QUARTERS) * inverse(scale))[..., None]
+    positions = np.rint(np.clip(unsets(strip, x), F(-127), F(127))).astype(np.int32)
+    block, t, d = strip.indices()
+    number = d // 8 * strip.block_tokens + t if strip.codec.blocks == "channels" else d
+    block_of = block * strip.channels * strip.block_tokens + number
+    chosen, codes = choose(strip.codec.bits, positions, block_of)
+    return codes, chosen[block_of]
 
 
 def encode_trellis(strip, rows, side):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nibble_bcq import codebooks, read_selectors, selector_count, selector_number, write_selectors
 from nibble_trellis import entries_of, trellis_table
 
 F = np.float32
@@ -31,6 +32,7 @@ BITS = {
     "clustered": (4, [2, 3, 4]),
     "rotated": (4, [2, 3, 4]),
     "trellis": (4, [1, 2, 3, 4]),
+    "bcq": (4, [2, 3, 4]),
 }
 ROWS = ("float32", "float16", "bfloat16")
 
@@ -45,6 +47,7 @@ class Codec:
     group: int = 0  # 0: the whole row, or the whole block
     zero_point: bool = False
     clip: bool = False
+    blocks: str = "channels"  # what chooses a codebook
     rotation: bool = False
     mean: bool = False  # whether a mean was removed
 
@@ -69,6 +72,8 @@ def parse_codec(text):
             codec.zero_point = value == "true"
         elif key == "clip" and value in ("search", "none") and name == "linear":
             codec.clip = value == "search"
+        elif key == "blocks" and value in ("channels", "tokens") and name == "bcq":
+            codec.blocks = value
         elif key == "rotation" and value in ("hadamard", "none"):
             codec.rotation = value == "hadamard"
         elif key == "mean" and value in ("removed", "kept"):
@@ -85,6 +90,10 @@ def parse_codec(text):
         raise PageError("rotated is by token, symmetric and rotated")
     if name == "trellis" and (codec.axis != "token" or codec.group or codec.zero_point):
         raise PageError("trellis is by token, whole rows, and symmetric")
+    if name == "bcq" and codec.zero_point:
+        raise PageError("bcq has no zero point")
+    if name == "bcq" and codec.axis == "channel" and codec.blocks == "channels":
+        raise PageError("blocks of channels are scaled by token")
     return codec
 
 
@@ -142,10 +151,22 @@ class Strip:
             units = -(-tiles // UNIT_TILES[codec.bits])
             self.block_bytes = units * UNIT_BYTES[codec.bits]
             self.tiles = tiles
+            if codec.name == "bcq":
+                self._place_selectors()
             if codec.name == "trellis" and min(tiles, channels * self.block_tokens // 64) < 16:
                 raise PageError("a trellis needs sixteen tiles")
         self.code_bytes = self.blocks * self.block_bytes
         self._place_side_data()
+
+    def _place_selectors(self):
+        """A block is a sequence of groups, and a group is codes, then selectors."""
+        width = (self.group + 15) // 16 * 16 if self.is_values else self.group
+        bits = self.codec.bits
+        self.group_codes = -(-width * self.block_tokens // 64 // UNIT_TILES[bits]) * UNIT_BYTES[bits]
+        count = selector_count(self.codec.blocks, self.is_values, self.block_tokens, self.group)
+        self.group_selectors = -(-3 * count // 512) * LINE
+        self.group_bytes = self.group_codes + self.group_selectors
+        self.block_bytes = self.channels // self.group * self.group_bytes
 
     def _place_side_data(self):
         """Offsets of the parts of the side data, in the order in which they lie."""
@@ -204,6 +225,10 @@ def page_offsets(heads):
 def places(strip):
     """Where each code lies: for every element, tile of its block and byte of the tile."""
     _, t, d = strip.indices()
+    return place_of(strip, t, d)
+
+
+def place_of(strip, t, d):
     if strip.is_values:
         return d // 16 * (strip.block_tokens // 4) + t // 4, d % 16 * 4 + t % 4
     return d // 4 * (strip.block_tokens // 16) + t // 16, t % 16 * 4 + d % 4
@@ -211,8 +236,21 @@ def places(strip):
 
 def pieces(strip):
     """The pieces of every code: byte of the strip, lowest bit there, bits, lowest bit of code."""
-    block, _, _ = strip.indices()
-    return pieces_at(strip.codec.bits, block * strip.block_bytes, *places(strip))
+    block, t, d = strip.indices()
+    base = block * strip.block_bytes
+    if strip.codec.name == "bcq":
+        base = base + d // strip.group * strip.group_bytes
+        return pieces_at(strip.codec.bits, base, *place_of(strip, t, d % strip.group))
+    return pieces_at(strip.codec.bits, base, *place_of(strip, t, d))
+
+
+def selector_bits(strip):
+    """The first bit of every element's selector, counted from the strip's first byte."""
+    block, t, d = strip.indices()
+    start = block * strip.block_bytes + d // strip.group * strip.group_bytes + strip.group_codes
+    blocks, tokens = strip.codec.blocks, strip.block_tokens
+    number = selector_number(blocks, strip.is_values, tokens, t, d % strip.group)
+    return 8 * start + 3 * number
 
 
 def pieces_at(bits, base, tile, byte):
@@ -368,6 +406,8 @@ def decode_codes(strip, codes, side):
     if strip.codec.name == "trellis":
         chains = unpack_pieces(chain_pieces(strip), codes)
         values = entries_of(strip.codec.bits, chains)[in_chains(strip)].astype(F)
+    elif strip.codec.name == "bcq":
+        values = entries[read_selectors(codes, selector_bits(strip)), unpack(strip, codes)]
     else:
         values = entries[unpack(strip, codes)]
     return (values - zero) * scale
@@ -384,6 +424,8 @@ def table(strip, side):
     if codec.name == "trellis":
         entries, unit = trellis_table(codec.bits)
         return entries.astype(F), unit, F(0)
+    if codec.name == "bcq":
+        return codebooks(codec.bits).astype(F), F(1), F(0)
     if codec.name == "rotated":
         entries, unit = lloyd_max(codec.bits)
         return np.array(entries, F), unit, F(0)
@@ -402,5 +444,7 @@ def refuse_padding(strip, codes):
         ones = (1 << strip.codec.bits) - 1
         at = chain_pieces(strip) if strip.codec.name == "trellis" else pieces(strip)
         used = pack_pieces(strip, at, np.full(at[0][0].shape, ones, np.int32))
+        if strip.codec.name == "bcq":
+            used = write_selectors(used, selector_bits(strip), np.int32(7))
     if np.any(codes & ~used):
         raise PageError("padding is not zero")

@@ -96,7 +96,9 @@ import Testing
     ("linear:3 group=16", 64, 16), ("linear:4 axis=channel group=48", 64, 64),
     ("linear:4 axis=channel group=128", 64, 128), ("trellis:4", 8, 64), ("trellis:2", 32, 16),
     ("trellis:4 axis=channel", 64, 64), ("trellis:3 group=32", 64, 64),
-    ("trellis:4 zero_point=true", 64, 64),
+    ("trellis:4 zero_point=true", 64, 64), ("bcq:4 zero_point=true", 64, 64),
+    ("bcq:4 axis=channel", 64, 64), ("bcq:4 axis=none", 64, 64), ("bcq:4 group=48", 64, 64),
+    ("bcq:4 clip=search", 64, 64), ("rotated:4 blocks=tokens", 64, 64),
   ])
   func optionsThatDoNotCombine(text: String, headDim: Int, pageTokens: Int) throws {
     let description = try codec(text)

@@ -7,7 +7,8 @@ import Testing
 @Suite struct KernelTests {
   static let kinds = [
     NIBBLE_INT8, NIBBLE_CODES4, NIBBLE_CODES3, NIBBLE_CODES2, NIBBLE_TRELLIS4, NIBBLE_TRELLIS3,
-    NIBBLE_TRELLIS2, NIBBLE_TRELLIS1,
+    NIBBLE_TRELLIS2, NIBBLE_TRELLIS1, NIBBLE_BLOCKS4, NIBBLE_BLOCKS3, NIBBLE_BLOCKS2,
+    NIBBLE_COLUMNS4, NIBBLE_COLUMNS3, NIBBLE_COLUMNS2,
   ]
   static let channels = [8, 16, 24, 32, 40, 56, 64, 72, 80, 104, 128, 136, 248, 256, 264, 504, 512]
   static let rowCounts = [1, 2, 3, 4, 5, 7, 8, 11, 16]
@@ -125,6 +126,7 @@ private struct Block {
     strip.tokens = Int32(tokens)
     strip.block_tokens = Int32(tokens)
     strip.channels = Int32(channels)
+    strip.group_channels = Int32(channels)
     nibble_strip_measure(&strip)
     codes = Bytes(Int(strip.code_bytes), extremes: (0, 255), using: &random)
     table = Bytes(Int(NIBBLE_TRELLIS_ENTRIES), extremes: (0x80, 0x7f), using: &random)

@@ -56,5 +56,7 @@ let everyCodec = [
   "clustered:4 axis=none rotation=hadamard", "rotated:2", "rotated:3", "rotated:4",
   "rotated:4 group=16", "rotated:3 mean=removed", "trellis:1", "trellis:2", "trellis:3",
   "trellis:4",
-  "trellis:4 rotation=none mean=removed",
+  "trellis:4 rotation=none mean=removed", "bcq:2", "bcq:3", "bcq:4", "bcq:4 group=32",
+  "bcq:3 blocks=tokens", "bcq:4 axis=channel blocks=tokens mean=removed",
+  "bcq:2 axis=channel group=16 blocks=tokens rotation=hadamard",
 ]

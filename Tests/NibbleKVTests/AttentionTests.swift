@@ -11,6 +11,8 @@ import Testing
     "clustered:3@axis=channel",
     "rotated:2", "rotated:3", "rotated:4", "rotated:4@mean=removed", "linear:4@rotation=hadamard",
     "trellis:1", "trellis:2", "trellis:3", "trellis:4@mean=removed", "k=trellis:4+v=linear:4",
+    "bcq:2", "bcq:3", "bcq:4@mean=removed", "bcq:4@blocks=tokens",
+    "bcq:3@axis=channel@blocks=tokens",
     "k=int8+v=rotated:4", "k=rotated:4+v=linear:4@mean=removed", "k=clustered:4+v=float16",
   ]
 
@@ -30,7 +32,10 @@ import Testing
     #expect(error < (policy.hasPrefix("float") || policy == "bfloat16" ? 1e-5 : 2e-2))
   }
 
-  @Test(arguments: ["linear:4", "rotated:3", "trellis:3", "int8", "float32"], [1, 2, 4, 8])
+  @Test(
+    arguments: ["linear:4", "rotated:3", "trellis:3", "bcq:4@group=32", "int8", "float32"],
+    [1, 2, 4, 12]
+  )
   func groupsAndRaggedTails(policy: String, group: Int) throws {
     for (kvHeads, tokens) in [(1, 1), (2, 3), (1, 64), (2, 65), (1, 131), (2, 400)] {
       let shape = ModelShape(layers: 1, queryHeads: kvHeads * group, kvHeads: kvHeads, headDim: 64)
