@@ -3,12 +3,12 @@ extension CodecDescription: CustomStringConvertible {
   /// Names of the built-in codes, in the order in which help texts list them.
   public static let builtInNames = [
     "float32", "float16", "bfloat16", "int8", "linear", "clustered", "rotated",
-    "trellis", "bcq",
+    "trellis", "bcq", "microscaling", "pyramid", "seeded",
   ]
 
   /// The keys of a codec mapping, beside `codec`, in the order in which they are written.
   public static let optionNames = [
-    "bits", "axis", "group", "zero_point", "clip", "blocks", "rotation", "mean",
+    "bits", "format", "axis", "group", "zero_point", "clip", "blocks", "rotation", "mean",
   ]
 
   /// The code's name, without bits.
@@ -23,6 +23,9 @@ extension CodecDescription: CustomStringConvertible {
     case .rotated: "rotated"
     case .trellis: "trellis"
     case .bcq: "bcq"
+    case .microscaling: "microscaling"
+    case .pyramid: "pyramid"
+    case .seeded: "seeded"
     case .custom(let name): name
     }
   }
@@ -36,7 +39,7 @@ extension CodecDescription: CustomStringConvertible {
   /// `codec:bits`, or the name alone where the bits follow from it.
   public var shortName: String {
     switch code {
-    case .linear, .clustered, .rotated, .trellis, .bcq: "\(name):\(bits)"
+    case .linear, .clustered, .rotated, .trellis, .bcq, .pyramid: "\(name):\(bits)"
     default: name
     }
   }
@@ -44,6 +47,9 @@ extension CodecDescription: CustomStringConvertible {
   private var optionsUnlikeDefault: [(key: String, value: String)] {
     let plain = CodecDescription(code, bits: bits)
     var options: [(String, String)] = []
+    if case .microscaling(let format) = code, format != .mxfp4 {
+      options.append(("format", format.rawValue))
+    }
     if axis != plain.axis { options.append(("axis", axis.rawValue)) }
     if let group { options.append(("group", String(group))) }
     if zeroPoint != plain.zeroPoint { options.append(("zero_point", String(zeroPoint))) }
@@ -92,6 +98,8 @@ extension CodecDescription: CustomStringConvertible {
         throw .unsupportedBits(codec: name, bits: value, accepted: accepted)
       }
       self.bits = bits
+    case "format":
+      try set(format: value)
     case "axis":
       guard let axis = ScaleAxis(rawValue: value) else {
         throw .invalidOption(
@@ -128,6 +136,25 @@ extension CodecDescription: CustomStringConvertible {
     }
   }
 
+  private mutating func set(format: String) throws(CodecError) {
+    guard case .microscaling = code else {
+      throw .unsupportedOption(
+        codec: name,
+        option: "format=\(format)",
+        reason: "only microscaling has formats"
+      )
+    }
+    guard let format = MicroscalingFormat(rawValue: format) else {
+      throw .invalidOption(
+        name: "format",
+        value: format,
+        expected: MicroscalingFormat.allCases.map(\.rawValue)
+      )
+    }
+    code = .microscaling(format)
+    bits = format.bits
+  }
+
   private static func code(named name: String, customNames: [String]) throws(CodecError) -> Code {
     switch name {
     case "float32": return .float32
@@ -139,6 +166,9 @@ extension CodecDescription: CustomStringConvertible {
     case "rotated": return .rotated
     case "trellis": return .trellis
     case "bcq": return .bcq
+    case "microscaling": return .microscaling(.mxfp4)
+    case "pyramid": return .pyramid
+    case "seeded": return .seeded
     default:
       if customNames.contains(name) { return .custom(name) }
       throw .unknownCodec(name: name, nearest: nearest(name, among: builtInNames + customNames))

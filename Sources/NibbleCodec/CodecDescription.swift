@@ -23,6 +23,12 @@ public struct CodecDescription: Hashable, Sendable {
     case trellis
     /// One of eight codebooks for each block of values, after LO-BCQ (2, 3 or 4 bits).
     case bcq
+    /// A block floating-point format, for exchange and comparison.
+    case microscaling(MicroscalingFormat)
+    /// Pyramid vector quantization of blocks of sixteen (2 or 4 bits), for comparison.
+    case pyramid
+    /// Pseudo-random bases found by seed, after SeedLM (4 bits), for comparison.
+    case seeded
     /// A codec registered by the host under this name.
     case custom(String)
   }
@@ -132,7 +138,17 @@ public struct CodecDescription: Hashable, Sendable {
     case .float32: .greatestFiniteMagnitude
     case .float16: 65504
     case .bfloat16: 0x1.fep127
-    case .int8, .linear, .clustered, .rotated, .trellis, .bcq, .custom: 1e35
+    default: 1e35
+    }
+  }
+
+  /// The built-in codes that attention does not read in place: they are decoded page by page, as a host's own are.
+  var pageCodec: (any CustomCodec)? {
+    switch code {
+    case .microscaling(let format): MicroscalingCodec(format: format)
+    case .pyramid: PyramidCodec(bits: bits)
+    case .seeded: SeededCodec()
+    default: nil
     }
   }
 
@@ -151,7 +167,8 @@ extension CodecDescription {
     case .float32: 32
     case .float16, .bfloat16: 16
     case .int8: 8
-    case .linear, .clustered, .rotated, .trellis, .bcq: 4
+    case .linear, .clustered, .rotated, .trellis, .bcq, .pyramid, .seeded: 4
+    case .microscaling(let format): format.bits
     case .custom: 0
     }
   }
@@ -162,7 +179,8 @@ extension CodecDescription {
     case .linear: [2, 3, 4, 8]
     case .clustered, .rotated, .bcq: [2, 3, 4]
     case .trellis: [1, 2, 3, 4]
-    case .float32, .float16, .bfloat16, .int8, .custom: [defaultBits(of: code)]
+    case .pyramid: [2, 4]
+    default: [defaultBits(of: code)]
     }
   }
 }

@@ -60,6 +60,12 @@ public struct StripCodec: Sendable {
     self.side = side
     self.headDim = headDim
     self.pageTokens = pageTokens
+    var custom = custom
+    if case .custom(let name) = description.code {
+      guard custom != nil else { throw .unknownCodec(name: name, nearest: nil) }
+    } else {
+      custom = description.pageCodec
+    }
     self.custom = custom
     var builder = StripLayoutBuilder(
       description: description,
@@ -68,11 +74,10 @@ public struct StripCodec: Sendable {
       pageTokens: pageTokens
     )
     var count = 0
-    if case .custom(let name) = description.code {
-      guard let custom else { throw .unknownCodec(name: name, nearest: nil) }
+    if let custom {
       count = custom.byteCount(tokens: pageTokens, headDim: headDim)
       guard count > 0, count <= pageTokens * headDim * 16 else {
-        throw .custom(name: name, message: "a strip of \(count) bytes is not possible")
+        throw .custom(name: custom.name, message: "a strip of \(count) bytes is not possible")
       }
       try builder.custom(byteCount: count)
     } else {

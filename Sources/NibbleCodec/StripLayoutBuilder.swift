@@ -31,7 +31,7 @@ struct StripLayoutBuilder {
     layout.fixed_scale = 1
   }
 
-  /// A host's codec: its bytes are opaque, and attention sees the float rows that it decodes to.
+  /// A codec of pages, a host's or one of our own: its bytes are opaque, and attention sees the float rows that it decodes to.
   mutating func custom(byteCount: Int) throws(CodecError) {
     try checkOptions()
     nibble_strip_measure(&layout)
@@ -49,7 +49,7 @@ struct StripLayoutBuilder {
     case .rotated: try fixedTable()
     case .trellis: try trellis()
     case .bcq: try codebooks()
-    case .custom: break
+    case .microscaling, .pyramid, .seeded, .custom: break
     }
     nibble_strip_measure(&layout)
     bytes.codes = Int(layout.code_bytes)
@@ -239,7 +239,7 @@ struct StripLayoutBuilder {
       try refuse(description.group != nil, "group", because: "its table is fitted to whole rows")
     case .int8, .linear:
       try refuse(description.axis == .none, "axis=none", because: "its levels need a scale")
-    case .custom:
+    case .microscaling, .pyramid, .seeded, .custom:
       let hasScales =
         description.axis != plain.axis || description.group != nil || description.zeroPoint
       try refuse(hasScales, "axis, group or zero_point", because: "its scales are its own affair")

@@ -78,14 +78,23 @@ BCQ = [
     "bcq:3 axis=channel blocks=tokens",
     "bcq:4 rotation=hadamard mean=removed",
 ]
+INTERCHANGE = [
+    "microscaling",
+    "microscaling format=nvfp4",
+    "microscaling format=mxint8",
+    "pyramid:2",
+    "pyramid:4",
+    "seeded",
+    "pyramid:4 rotation=hadamard",
+]
 BCQ_GROUPED = ["bcq:4 group=16", "bcq:2 group=32 blocks=tokens", "bcq:4 axis=channel group=16 blocks=tokens"]
 FILES = [
-    (16, 8, [*CODECS, *BCQ]),
-    (16, 24, [*CODECS, *CLIPPED, *BCQ]),
+    (16, 8, [*CODECS, *BCQ, *INTERCHANGE]),
+    (16, 24, [*CODECS, *CLIPPED, *BCQ, *INTERCHANGE]),
     (16, 64, TRELLIS),
     (48, 24, ["float16", *FEW, "linear:2 axis=channel group=16", *TRELLIS]),
     (64, 64, [*FEW[1:], *GROUPED, *BY_BLOCK, *BCQ, *BCQ_GROUPED, *TRELLIS, "trellis:4 mean=removed"]),
-    (64, 80, ["linear:4", "linear:4 group=16", "linear:4 axis=channel", *FEW[3:], *CLIPPED, *TRELLIS, *BCQ]),
+    (64, 80, ["linear:4", "linear:4 group=16", "linear:4 axis=channel", *FEW[3:], *CLIPPED, *TRELLIS, *BCQ, *INTERCHANGE[:5]]),
     (128, 8, ["float16", "float32", *FEW, *BY_BLOCK, "clustered:3 axis=channel"]),
 ]
 

@@ -7,8 +7,10 @@ import math
 
 import numpy as np
 
+import nibble_interchange as interchange
 from nibble_bcq import QUARTERS, choose, write_selectors
 from nibble_page import (
+    OPAQUE,
     ROWS,
     F,
     chain_pieces,
@@ -40,6 +42,8 @@ def encode(strip, rows, mean=None):
         rows = transform(rows * signs(strip.channels))
     if strip.codec.name in ROWS:
         return encode_rows(strip, rows)
+    if strip.codec.name in OPAQUE:
+        return interchange.encode(strip.codec, rows).ljust(strip.code_bytes, b"\0")
     side = bytearray(strip.side_bytes)
     with np.errstate(over="ignore", under="ignore"):
         if strip.codec.name == "clustered":

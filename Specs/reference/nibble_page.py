@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+import nibble_interchange as interchange
 from nibble_bcq import codebooks, read_selectors, selector_count, selector_number, write_selectors
 from nibble_trellis import entries_of, trellis_table
 
@@ -33,7 +34,11 @@ BITS = {
     "rotated": (4, [2, 3, 4]),
     "trellis": (4, [1, 2, 3, 4]),
     "bcq": (4, [2, 3, 4]),
+    "microscaling": (4, [4, 8]),
+    "pyramid": (4, [2, 4]),
+    "seeded": (4, [4]),
 }
+OPAQUE = ("microscaling", "pyramid", "seeded")  # their bytes are not in tiles
 ROWS = ("float32", "float16", "bfloat16")
 
 
@@ -48,6 +53,7 @@ class Codec:
     zero_point: bool = False
     clip: bool = False
     blocks: str = "channels"  # what chooses a codebook
+    format: str = "mxfp4"
     rotation: bool = False
     mean: bool = False  # whether a mean was removed
 
@@ -72,6 +78,8 @@ def parse_codec(text):
             codec.zero_point = value == "true"
         elif key == "clip" and value in ("search", "none") and name == "linear":
             codec.clip = value == "search"
+        elif key == "format" and value in interchange.BLOCK and name == "microscaling":
+            codec.format, codec.bits = value, 8 if value == "mxint8" else 4
         elif key == "blocks" and value in ("channels", "tokens") and name == "bcq":
             codec.blocks = value
         elif key == "rotation" and value in ("hadamard", "none"):
@@ -90,6 +98,8 @@ def parse_codec(text):
         raise PageError("rotated is by token, symmetric and rotated")
     if name == "trellis" and (codec.axis != "token" or codec.group or codec.zero_point):
         raise PageError("trellis is by token, whole rows, and symmetric")
+    if name in OPAQUE and (codec.axis != "token" or codec.group or codec.zero_point):
+        raise PageError(f"{name} has scales of its own")
     if name == "bcq" and codec.zero_point:
         raise PageError("bcq has no zero point")
     if name == "bcq" and codec.axis == "channel" and codec.blocks == "channels":
@@ -141,7 +151,11 @@ class Strip:
                 raise PageError(f"group={codec.group} does not divide the row")
             self.group = codec.group
         self.blocks = tokens // self.block_tokens
-        if codec.name in ROWS:
+        if codec.name in OPAQUE:
+            self.exact_bytes = interchange.size(codec, tokens, channels)
+            self.block_bytes = -(-self.exact_bytes // LINE) * LINE
+            self.blocks = 1
+        elif codec.name in ROWS:
             width = self.padded if self.is_values else channels
             size = width * self.block_tokens * codec.bits // 8
             self.block_bytes = (size + LINE - 1) // LINE * LINE
@@ -173,7 +187,7 @@ class Strip:
         codec = self.codec
         self.table_at = self.scale_at = self.zero_at = None
         self.side_bytes = self.table_bytes = 0
-        if codec.name in ROWS:
+        if codec.name in ROWS or codec.name in OPAQUE:
             return
         if codec.name == "clustered":
             self.table_at, self.table_bytes = 0, 24
@@ -394,6 +408,9 @@ def decode_codes(strip, codes, side):
             return codes.view("<f4")[index].astype(F)
         bits = codes.view("<u2")[index]
         return from_float16(bits) if name == "float16" else from_bfloat16(bits)
+    if name in OPAQUE:
+        data = codes[: strip.exact_bytes].tobytes()
+        return interchange.decode(strip.codec, data, strip.tokens, strip.channels)
     entries, table_scale, table_zero = table(strip, side)
     zero = np.full((strip.tokens, strip.channels), table_zero, F)
     scale = np.full((strip.tokens, strip.channels), table_scale, F)
@@ -436,7 +453,9 @@ def table(strip, side):
 
 def refuse_padding(strip, codes):
     """Bits that belong to no element are zero."""
-    if strip.codec.name in ROWS:
+    if strip.codec.name in OPAQUE:
+        used = np.where(np.arange(codes.size) < strip.exact_bytes, 255, 0).astype(np.uint8)
+    elif strip.codec.name in ROWS:
         used = np.zeros(codes.size * 8 // strip.codec.bits, bool)
         used[row_places(strip)] = True
         used = np.repeat(np.where(used, 255, 0).astype(np.uint8), strip.codec.bits // 8)
