@@ -67,6 +67,14 @@ import Testing
       .invalidOption(name: "rotation", value: "on", expected: ["hadamard", "none"])
     ),
     ("mean", "gone", .invalidOption(name: "mean", value: "gone", expected: ["removed", "kept"])),
+    (
+      "format", "mxfp4",
+      .unsupportedOption(
+        codec: "linear",
+        option: "format=mxfp4",
+        reason: "only microscaling has formats"
+      )
+    ),
     ("bits", "7", .unsupportedBits(codec: "linear", bits: "7", accepted: [2, 3, 4, 8])),
   ])
   func wrongOptions(option: String, value: String, expected: CodecError) {
@@ -98,6 +106,8 @@ import Testing
     ("trellis:4 axis=channel", 64, 64), ("trellis:3 group=32", 64, 64),
     ("trellis:4 zero_point=true", 64, 64), ("bcq:4 zero_point=true", 64, 64),
     ("bcq:4 axis=channel", 64, 64), ("bcq:4 axis=none", 64, 64), ("bcq:4 group=48", 64, 64),
+    ("microscaling group=32", 64, 64), ("pyramid:2 axis=channel", 64, 64),
+    ("seeded zero_point=true", 64, 64),
     ("bcq:4 clip=search", 64, 64), ("rotated:4 blocks=tokens", 64, 64),
   ])
   func optionsThatDoNotCombine(text: String, headDim: Int, pageTokens: Int) throws {

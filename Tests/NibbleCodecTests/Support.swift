@@ -59,4 +59,6 @@ let everyCodec = [
   "trellis:4 rotation=none mean=removed", "bcq:2", "bcq:3", "bcq:4", "bcq:4 group=32",
   "bcq:3 blocks=tokens", "bcq:4 axis=channel blocks=tokens mean=removed",
   "bcq:2 axis=channel group=16 blocks=tokens rotation=hadamard",
+  "microscaling", "microscaling format=nvfp4 rotation=hadamard", "microscaling format=mxint8",
+  "pyramid:2", "pyramid:4 mean=removed", "seeded",
 ]
