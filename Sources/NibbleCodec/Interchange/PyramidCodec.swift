@@ -134,8 +134,10 @@ private struct Pyramid {
 
   func count(dimensions: Int, pulses: Int) -> UInt64 { counts[dimensions][pulses] }
 
-  /// The point in nearly the direction of `x`: first its projection rounded towards zero, then one pulse after the other where it
-  /// brings the directions closest. Complexity: O(16 · pulses), in practice O(16²).
+  /// The point in nearly the direction of `x`.
+  ///
+  /// First its projection rounded towards zero, then one pulse after the other where it brings the directions closest.
+  /// Complexity: O(16 · pulses), in practice O(16²).
   func nearest(to x: [Double], pulses: Int) -> [Int] {
     let sum = x.reduce(0) { $0 + $1.magnitude }
     var y = [Int](repeating: 0, count: x.count)
@@ -182,7 +184,9 @@ private struct Pyramid {
     return max(0, product / square.squareRoot())
   }
 
-  /// The number of a point: those with an earlier coordinate come first, in the order 0, 1, -1, 2, -2, …
+  /// The number of a point.
+  ///
+  /// Points with an earlier coordinate come first, in the order 0, 1, -1, 2, -2 and so on.
   func index(of y: [Int], pulses: Int) -> UInt64 {
     var result: UInt64 = 0
     var left = pulses
