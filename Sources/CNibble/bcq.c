@@ -18,7 +18,8 @@ typedef struct {
   uint8_t (*nearest)[POSITIONS];          // [NIBBLE_CODEBOOKS]: that entry's code
   uint8_t *positions;                     // [block tokens][channels], quarters from MIDDLE on
   uint8_t *codes;                         // [block tokens][channels]
-  uint32_t (*sums)[NIBBLE_CODEBOOKS];     // [channels]
+  uint8_t (*tiles)[NIBBLE_TILE];
+  uint32_t (*sums)[NIBBLE_CODEBOOKS];  // [channels]
 } bcq_memory;
 
 static size_t values_of(const nibble_strip *strip) {
@@ -27,6 +28,7 @@ static size_t values_of(const nibble_strip *strip) {
 
 size_t nibble_bcq_scratch_bytes(const nibble_strip *strip) {
   return POSITIONS * NIBBLE_CODEBOOKS * (sizeof(uint32_t) + 1) + 2 * values_of(strip) +
+         nibble_whole_tiles(strip->is_values, strip->block_tokens, strip->channels) * NIBBLE_TILE +
          (size_t)strip->channels * NIBBLE_CODEBOOKS * sizeof(uint32_t) + 64;
 }
 
@@ -36,7 +38,9 @@ static bcq_memory divide(const nibble_strip *strip, void *scratch) {
   m.sums = m.squares + POSITIONS;
   m.nearest = (void *)(m.sums + strip->channels);
   m.positions = (void *)(m.nearest + NIBBLE_CODEBOOKS);
-  m.codes = m.positions + values_of(strip);
+  m.tiles = (void *)(m.positions + values_of(strip));
+  m.codes = (uint8_t *)(m.tiles +
+                        nibble_whole_tiles(strip->is_values, strip->block_tokens, strip->channels));
   return m;
 }
 
@@ -168,6 +172,6 @@ void nibble_encode_bcq(const nibble_strip *strip, int32_t levels, const float *r
       choose_for_blocks(strip, target, &m);
     else
       choose_for_columns(strip, target, &m);
-    nibble_pack_block(strip, m.codes, target);
+    nibble_pack_block(strip, m.codes, m.tiles, target);
   }
 }

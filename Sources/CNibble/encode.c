@@ -13,14 +13,20 @@ enum {
 typedef struct {
   float *scaled;   // [tokens][channels]
   uint8_t *codes;  // [tokens][channels]
+  uint8_t (*tiles)[NIBBLE_TILE];
   double *weight, *moment;
 } encode_memory;
+
+static size_t tiles_of(const nibble_strip *strip) {
+  return nibble_whole_tiles(strip->is_values, strip->block_tokens, strip->channels);
+}
 
 size_t nibble_encode_scratch_bytes(const nibble_strip *strip) {
   if (nibble_is_trellis(strip->kind)) return nibble_trellis_scratch_bytes(strip);
   if (nibble_has_selectors(strip->kind)) return nibble_bcq_scratch_bytes(strip);
   const size_t values = (size_t)strip->tokens * (size_t)strip->channels;
-  return values * (sizeof(float) + 1) + 2 * HISTOGRAM_BINS * sizeof(double) + 256;
+  return values * (sizeof(float) + 1) + tiles_of(strip) * NIBBLE_TILE +
+         2 * HISTOGRAM_BINS * sizeof(double) + 256;
 }
 
 static encode_memory divide(const nibble_strip *strip, void *scratch) {
@@ -29,7 +35,8 @@ static encode_memory divide(const nibble_strip *strip, void *scratch) {
   m.weight = scratch;
   m.moment = m.weight + HISTOGRAM_BINS;
   m.scaled = (float *)(m.moment + HISTOGRAM_BINS);
-  m.codes = (uint8_t *)(m.scaled + values);
+  m.tiles = (void *)(m.scaled + values);
+  m.codes = (uint8_t *)(m.tiles + tiles_of(strip));
   return m;
 }
 
@@ -40,47 +47,65 @@ void nibble_strip_measure(nibble_strip *strip) {
 
 // ---- Packing
 
-static void pack_keys(const nibble_strip *strip, int32_t first, const uint8_t *codes,
-                      uint8_t *target) {
-  const int32_t channels = strip->channels, tokens = strip->block_tokens;
-  for (int32_t d = 0; d < strip->group_channels; d += 4)
-    for (int32_t t = 0; t < tokens; t++) {
-      uint32_t quad;
-      memcpy(&quad, codes + t * channels + first + d, sizeof quad);
-      nibble_put_quad(strip->kind, target, nibble_tile_of_key(t, d, tokens), t % 16, quad);
+// Units of whole bytes: `bits` of each of 8 / bits tiles.
+static void pack_units(int32_t bits, const uint8_t (*tiles)[NIBBLE_TILE], int32_t count,
+                       uint8_t *codes) {
+  const int32_t places = 8 / bits;
+  for (int32_t tile = 0; tile < count; tile += places, codes += NIBBLE_TILE)
+    for (int32_t i = 0; i < NIBBLE_TILE; i++) {
+      uint8_t byte = 0;
+      for (int32_t place = 0; place < places; place++)
+        byte |= (uint8_t)(tiles[tile + place][i] << place * bits);
+      codes[i] = byte;
     }
 }
 
-static void pack_values(const nibble_strip *strip, int32_t first, const uint8_t *codes,
-                        uint8_t *target) {
-  const int32_t channels = strip->channels, tokens = strip->block_tokens;
-  for (int32_t t = 0; t < tokens; t += 4) {
-    const uint8_t *source = codes + t * channels + first;
-    for (int32_t d = 0; d < strip->group_channels; d++) {
-      const uint32_t quad = (uint32_t)source[d] | (uint32_t)source[channels + d] << 8 |
-                            (uint32_t)source[2 * channels + d] << 16 |
-                            (uint32_t)source[3 * channels + d] << 24;
-      nibble_put_quad(strip->kind, target, nibble_tile_of_value(t, d, tokens), d % 16, quad);
+// Two lines of lower bits, one of upper bits.
+static void pack_units_of_3(const uint8_t (*tiles)[NIBBLE_TILE], int32_t count, uint8_t *codes) {
+  for (int32_t tile = 0; tile < count; tile += 8, codes += 3 * NIBBLE_TILE)
+    for (int32_t i = 0; i < NIBBLE_TILE; i++) {
+      uint8_t low[2] = {0, 0}, high = 0;
+      for (int32_t place = 0; place < 8; place++) {
+        const uint8_t code = tiles[tile + place][i];
+        low[place / 4] |= (uint8_t)((code & 3) << place % 4 * 2);
+        high |= (uint8_t)(code >> 2 << place);
+      }
+      codes[i] = low[0];
+      codes[NIBBLE_TILE + i] = low[1];
+      codes[2 * NIBBLE_TILE + i] = high;
     }
+}
+
+void nibble_pack_tiles(int32_t kind, const uint8_t (*tiles)[NIBBLE_TILE], int32_t count,
+                       uint8_t *codes) {
+  // Constants, so that loops over places unroll.
+  switch (nibble_code_bits(kind)) {
+  case 8: pack_units(8, tiles, count, codes); break;
+  case 4: pack_units(4, tiles, count, codes); break;
+  case 3: pack_units_of_3(tiles, count, codes); break;
+  case 2: pack_units(2, tiles, count, codes); break;
+  default: pack_units(1, tiles, count, codes); break;
   }
 }
 
-void nibble_pack_block(const nibble_strip *strip, const uint8_t *codes, uint8_t *block) {
-  const int32_t group = strip->group_channels,
-                bytes =
-                    nibble_block_bytes(strip->kind, strip->is_values, strip->block_tokens, group);
-  for (int32_t first = 0; first < strip->channels; first += group, block += bytes)
-    if (strip->is_values)
-      pack_values(strip, first, codes, block);
-    else
-      pack_keys(strip, first, codes, block);
+void nibble_pack_block(const nibble_strip *strip, const uint8_t *codes,
+                       uint8_t (*tiles)[NIBBLE_TILE], uint8_t *block) {
+  const int32_t group = strip->group_channels, tokens = strip->block_tokens;
+  const int32_t bytes = nibble_block_bytes(strip->kind, strip->is_values, tokens, group),
+                count = nibble_block_tiles(strip->is_values, tokens, group);
+  const size_t whole = nibble_whole_tiles(strip->is_values, tokens, group);
+  memset(tiles + count, 0, (whole - (size_t)count) * sizeof *tiles);
+  for (int32_t first = 0; first < strip->channels; first += group, block += bytes) {
+    nibble_arrange_bytes(strip->is_values, tokens, group, codes + first, (size_t)strip->channels,
+                         tiles);
+    nibble_pack_tiles(strip->kind, (const uint8_t(*)[NIBBLE_TILE])tiles, count, block);
+  }
 }
 
-static void pack(const nibble_strip *strip, const uint8_t *source, uint8_t *codes) {
-  memset(codes, 0, (size_t)strip->code_bytes);
+static void pack(const nibble_strip *strip, const encode_memory *m, uint8_t *codes) {
+  const size_t values = (size_t)(strip->block_tokens * strip->channels);
   for (int32_t block = 0; block * strip->block_tokens < strip->tokens; block++)
-    nibble_pack_block(strip,
-                      source + (size_t)block * (size_t)(strip->block_tokens * strip->channels),
+    nibble_pack_block(strip, m->codes + (size_t)block * values, m->tiles,
                       codes + (size_t)block * (size_t)nibble_strip_block_bytes(strip));
 }
 
@@ -395,5 +420,5 @@ void nibble_encode(const nibble_strip *strip, nibble_rule rule, int32_t levels, 
   else
     encode_even(kernels, strip, rule, levels, rows, side, m.codes);
   sign_int8(strip, m.codes);
-  pack(strip, m.codes, codes);
+  pack(strip, &m, codes);
 }

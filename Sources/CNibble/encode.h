@@ -14,43 +14,82 @@ void nibble_encode_bcq(const nibble_strip *strip, int32_t levels, const float *r
                        uint8_t *side, void *scratch);
 size_t nibble_bcq_scratch_bytes(const nibble_strip *strip);
 
-// Packs codes [block tokens][channels] of one block into zeroed memory.
-void nibble_pack_block(const nibble_strip *strip, const uint8_t *codes, uint8_t *block);
-// Packs four codes that share a lane of a tile, one in each byte of `word`, into zeroed memory.
-static inline void nibble_put_quad(int32_t kind, uint8_t *block, int32_t tile, int32_t lane,
-                                   uint32_t word) {
-  uint32_t old;
-  uint8_t *target;
-  switch (nibble_code_bits(kind)) {
-  case 4:
-    target = block + tile / 2 * 64 + lane * 4;
-    word <<= tile % 2 * 4;
-    break;
-  case 2:
-    target = block + tile / 4 * 64 + lane * 4;
-    word <<= tile % 4 * 2;
-    break;
-  case 1:
-    target = block + tile / 8 * 64 + lane * 4;
-    word <<= tile % 8;
-    break;
-  case 3: {
-    uint8_t *unit = block + tile / 8 * 192;
-    const int32_t k = tile % 8;
-    target = unit + 128 + lane * 4;
-    memcpy(&old, target, sizeof old);
-    old |= (word >> 2 & 0x01010101) << k;
-    memcpy(target, &old, sizeof old);
-    target = unit + k / 4 * 64 + lane * 4;
-    word = (word & 0x03030303) << (k % 4 * 2);
-    break;
-  }
-  default: target = block + tile * 64 + lane * 4; break;
-  }
-  memcpy(&old, target, sizeof old);
-  old |= word;
-  memcpy(target, &old, sizeof old);
+// ---- Tiles
+
+enum { NIBBLE_TILE = 64, NIBBLE_LANE = 4 };
+
+// Tiles of a block or of a group of its channels, in whole packing units of any kind.
+static inline size_t nibble_whole_tiles(bool is_values, int32_t block_tokens, int32_t channels) {
+  return ((size_t)nibble_block_tiles(is_values, block_tokens, channels) + 7) & ~(size_t)7;
 }
+
+// Eight lanes as given, and the eight that follow each by four.
+#define NIBBLE_MIX(x, y, a, b, c, d, e, f, g, h)                                                   \
+  __builtin_shufflevector(x, y, a, b, c, d, e, f, g, h, a + 4, b + 4, c + 4, d + 4, e + 4, f + 4,  \
+                          g + 4, h + 4)
+
+// Rows [block tokens][channels], `stride` apart, in the order of tiles and back. What pads tiles is
+// zero.
+#define NIBBLE_ARRANGE(name, type)                                                                 \
+  typedef type nibble_sixteen_##name __attribute__((ext_vector_type(16)));                         \
+  NIBBLE_INLINE void nibble_interleave_##name(const type *rows, size_t stride, int32_t lanes,      \
+                                              type *tile) {                                        \
+    nibble_sixteen_##name row[NIBBLE_LANE] = {0}, pairs[4], quads[4];                              \
+    for (size_t i = 0; i < NIBBLE_LANE; i++)                                                       \
+      memcpy(&row[i], rows + i * stride, (size_t)lanes * sizeof(type));                            \
+    for (int i = 0; i < 2; i++) {                                                                  \
+      pairs[i] = NIBBLE_MIX(row[2 * i], row[2 * i + 1], 0, 16, 1, 17, 2, 18, 3, 19);               \
+      pairs[i + 2] = NIBBLE_MIX(row[2 * i], row[2 * i + 1], 8, 24, 9, 25, 10, 26, 11, 27);         \
+    }                                                                                              \
+    for (int i = 0; i < 2; i++) {                                                                  \
+      quads[2 * i] = NIBBLE_MIX(pairs[2 * i], pairs[2 * i + 1], 0, 1, 16, 17, 2, 3, 18, 19);       \
+      quads[2 * i + 1] = NIBBLE_MIX(pairs[2 * i], pairs[2 * i + 1], 8, 9, 24, 25, 10, 11, 26, 27); \
+    }                                                                                              \
+    memcpy(tile, quads, sizeof quads);                                                             \
+  }                                                                                                \
+  static inline void nibble_arrange_##name(bool is_values, int32_t block_tokens, int32_t channels, \
+                                           const type *rows, size_t stride,                        \
+                                           type(*tiles)[NIBBLE_TILE]) {                            \
+    if (!is_values) {                                                                              \
+      for (int32_t d = 0; d < channels; d += NIBBLE_LANE)                                          \
+        for (int32_t t = 0; t < block_tokens; t++)                                                 \
+          memcpy(&tiles[nibble_tile_of_key(t, d, block_tokens)][t % 16 * NIBBLE_LANE],             \
+                 rows + (size_t)t * stride + d, NIBBLE_LANE * sizeof(type));                       \
+      return;                                                                                      \
+    }                                                                                              \
+    for (int32_t t = 0; t < block_tokens; t += NIBBLE_LANE)                                        \
+      for (int32_t d = 0; d < channels; d += 16) {                                                 \
+        type *tile = tiles[nibble_tile_of_value(t, d, block_tokens)];                              \
+        const type *row = rows + (size_t)t * stride + d;                                           \
+        if (channels - d < 16)                                                                     \
+          nibble_interleave_##name(row, stride, channels - d, tile);                               \
+        else                                                                                       \
+          nibble_interleave_##name(row, stride, 16, tile);                                         \
+      }                                                                                            \
+  }
+NIBBLE_ARRANGE(bytes, uint8_t)
+NIBBLE_ARRANGE(samples, int16_t)
+
+// Expanded tiles to floats, one row after the other.
+static inline void nibble_rows_of_tiles(bool is_values, int32_t block_tokens, int32_t channels,
+                                        const int8_t (*tiles)[NIBBLE_TILE], float *rows) {
+  for (int32_t t = 0; t < block_tokens; t++)
+    for (int32_t d = 0; d < channels; d += 8)
+      for (int32_t i = d; i < d + 8; i++)
+        rows[t * channels + i] =
+            is_values ? tiles[nibble_tile_of_value(t, d, block_tokens)][nibble_byte_of_value(t, i)]
+                      : tiles[nibble_tile_of_key(t, i, block_tokens)][nibble_byte_of_key(t, i)];
+}
+
+// Packs codes in the order of tiles, one a byte. `tiles` has whole packing units.
+void nibble_pack_tiles(int32_t kind, const uint8_t (*tiles)[NIBBLE_TILE], int32_t count,
+                       uint8_t *codes);
+// Packs codes [block tokens][channels] of one block; selectors stay as they are. `tiles` has room
+// for nibble_whole_tiles.
+void nibble_pack_block(const nibble_strip *strip, const uint8_t *codes,
+                       uint8_t (*tiles)[NIBBLE_TILE], uint8_t *block);
+
+// ---- Scales
 
 static inline uint16_t *nibble_side_at(uint8_t *side, int32_t offset, int32_t index) {
   return (uint16_t *)(void *)(side + offset) + index;

@@ -441,7 +441,8 @@ NIBBLE_INLINE void nibble_even_codes(const float *values, size_t count, float in
   }
 }
 
-NIBBLE_INLINE void nibble_hadamard_floats(float *x, int32_t n, float factor) {
+NIBBLE_INLINE void nibble_hadamard_floats(float *x, int32_t n, const float *signs, float factor) {
+  for (int32_t i = 0; i < n; i++) x[i] *= signs[i];
   for (int32_t h = 1; h < n; h *= 2)
     for (int32_t i = 0; i < n; i += 2 * h)
       for (int32_t j = i; j < i + h; j++) {

@@ -25,10 +25,12 @@ TARGET static void quantize_query(const float *query, int32_t channels, bool hal
                                   int8_t *low, float *scale) {
   nibble_quantize_floats(query, channels, halves, high, low, scale);
 }
+#if !defined(KERNEL_HAS_NEAREST_ENTRIES)
 TARGET static void nearest_entries(const float *values, size_t count, float inverse_scale,
                                    const float *thresholds, int32_t levels, uint8_t *codes) {
   nibble_nearest_codes(values, count, inverse_scale, thresholds, levels, codes);
 }
+#endif
 TARGET static void even_levels(const float *values, size_t count, float inverse_scale, float zero,
                                float top, uint8_t *codes) {
   nibble_even_codes(values, count, inverse_scale, zero, top, codes);

@@ -72,7 +72,8 @@ typedef struct nibble_kernels {
   // Encoding.
   void (*narrow_float16)(const float *values, size_t count, uint16_t *result);
   void (*widen_float16)(const uint16_t *values, size_t count, float *result);
-  void (*hadamard)(float *values, int32_t count, float factor);
+  // Signs, Hadamard transform, factor.
+  void (*hadamard)(float *values, int32_t count, const float *signs, float factor);
   void (*nearest_entries)(const float *values, size_t count, float inverse_scale,
                           const float *thresholds, int32_t levels, uint8_t *codes);
   void (*even_levels)(const float *values, size_t count, float inverse_scale, float zero, float top,

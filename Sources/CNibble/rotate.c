@@ -34,11 +34,13 @@ static void make_hartley(float *matrix, int32_t odd) {
     }
 }
 
+// The row times `signs`, transformed.
 static void transform(const nibble_kernels *kernels, float *row, int32_t channels,
-                      const float *hartley) {
+                      const float *signs, const float *hartley) {
   const int32_t power = power_of(channels), odd = channels / power;
   const float factor = (float)(1 / sqrt(power));
-  for (int32_t k = 0; k < odd; k++) kernels->hadamard(row + k * power, power, factor);
+  for (int32_t k = 0; k < odd; k++)
+    kernels->hadamard(row + k * power, power, signs + k * power, factor);
   if (odd == 1) return;
   float mixed[NIBBLE_MAX_CHANNELS];
   for (int32_t i = 0; i < odd; i++) {
@@ -54,14 +56,13 @@ static void transform(const nibble_kernels *kernels, float *row, int32_t channel
 
 static void rotate(float *values, size_t rows, int32_t channels, bool back) {
   const nibble_kernels *kernels = nibble_current_kernels();
-  float signs[NIBBLE_MAX_CHANNELS], hartley[63 * 63];
+  float signs[NIBBLE_MAX_CHANNELS], ones[NIBBLE_MAX_CHANNELS], hartley[63 * 63];
   const int32_t odd = channels / power_of(channels);
   make_signs(signs, channels);
+  for (int32_t d = 0; d < channels; d++) ones[d] = 1;
   if (odd > 1) make_hartley(hartley, odd);
   for (size_t row = 0; row < rows; row++, values += channels) {
-    if (!back)
-      for (int32_t d = 0; d < channels; d++) values[d] *= signs[d];
-    transform(kernels, values, channels, hartley);
+    transform(kernels, values, channels, back ? ones : signs, hartley);
     if (back)
       for (int32_t d = 0; d < channels; d++) values[d] *= signs[d];
   }

@@ -135,8 +135,8 @@ ROW_KERNELS(bfloat16, NIBBLE_BFLOAT16)
 
 // ---- Encoding and 16-bit floats
 
-static void hadamard(float *values, int32_t count, float factor) {
-  nibble_hadamard_floats(values, count, factor);
+static void hadamard(float *values, int32_t count, const float *signs, float factor) {
+  nibble_hadamard_floats(values, count, signs, factor);
 }
 
 static void trellis_step(int32_t bits, const int16_t (*entries)[2], const int16_t *samples,

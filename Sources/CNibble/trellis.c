@@ -22,7 +22,8 @@ typedef struct {
 
 typedef struct {
   float *scaled;                                 // [tokens][channels], of unit scale
-  float *chosen;                                 // [channels]: a row of entries
+  float *chosen;                                 // [block tokens][channels]: entries
+  int16_t *rounded;                              // [block tokens][channels]
   int16_t (*samples)[CHAINS_OF_BLOCK];           // [tiles]
   uint8_t (*chain_codes)[CHAINS_OF_BLOCK];       // [tiles]
   uint8_t (*from)[NIBBLE_CHAINS];                // [tiles * states]
@@ -39,8 +40,9 @@ size_t nibble_trellis_scratch_bytes(const nibble_strip *strip) {
   const size_t tiles = (size_t)tiles_of(strip),
                states = (size_t)(NIBBLE_TRELLIS_ENTRIES >> nibble_code_bits(strip->kind));
   return whole_lines(sizeof(trellis)) +
-         whole_lines((size_t)(strip->tokens + 1) * (size_t)strip->channels * sizeof(float)) +
-         tiles * CHAINS_OF_BLOCK * 3 + tiles * states * NIBBLE_CHAINS +
+         whole_lines((size_t)strip->tokens * (size_t)strip->channels * sizeof(float)) +
+         whole_lines((size_t)strip->block_tokens * (size_t)strip->channels * 6) +
+         (tiles + 7) * CHAINS_OF_BLOCK * 3 + tiles * states * NIBBLE_CHAINS +
          2 * MAX_STATES * NIBBLE_CHAINS * sizeof(uint16_t) + 64;
 }
 
@@ -56,10 +58,12 @@ static trellis_memory divide(const nibble_strip *strip, uint8_t *rest) {
   trellis_memory m;
   m.costs = (void *)take(&rest, 2 * sizeof *m.costs);
   m.samples = (void *)take(&rest, tiles * sizeof *m.samples);
-  m.chain_codes = (void *)take(&rest, tiles * sizeof *m.chain_codes);
+  m.chain_codes = (void *)take(&rest, (tiles + 7) / 8 * 8 * sizeof *m.chain_codes);
+  memset(m.chain_codes, 0, (tiles + 7) / 8 * 8 * sizeof *m.chain_codes);
   m.from = (void *)take(&rest, tiles * states * sizeof *m.from);
-  m.scaled = (void *)take(&rest, (size_t)(strip->tokens + 1) * channels * sizeof(float));
-  m.chosen = m.scaled + (size_t)strip->tokens * channels;
+  m.scaled = (void *)take(&rest, (size_t)strip->tokens * channels * sizeof(float));
+  m.chosen = (void *)take(&rest, (size_t)strip->block_tokens * channels * 6);
+  m.rounded = (int16_t *)(m.chosen + (size_t)strip->block_tokens * channels);
   return m;
 }
 
@@ -148,53 +152,42 @@ static void search_chains(const nibble_kernels *kernels, const trellis *t, const
 
 // ---- Blocks
 
-static int32_t tile_of(const nibble_strip *strip, int32_t t, int32_t d) {
-  return strip->is_values ? nibble_tile_of_value(t, d, strip->block_tokens)
-                          : nibble_tile_of_key(t, d, strip->block_tokens);
-}
-
-static int32_t byte_of(const nibble_strip *strip, int32_t t, int32_t d) {
-  return strip->is_values ? nibble_byte_of_value(t, d) : nibble_byte_of_key(t, d);
-}
-
 // Samples in the order of the chains; channels that only pad a tile are zeros.
 static void fill_samples(const nibble_strip *strip, const trellis_memory *m, const float *scaled,
                          float units) {
-  memset(m->samples, 0, (size_t)tiles_of(strip) * sizeof *m->samples);
-  for (int32_t t = 0; t < strip->block_tokens; t++)
-    for (int32_t d = 0; d < strip->channels; d++) {
-      float x = scaled[(size_t)(t * strip->channels + d)] * units;
-      x = x < -32767.0f ? -32767.0f : x > 32767.0f ? 32767.0f : x;
-      m->samples[tile_of(strip, t, d)][byte_of(strip, t, d)] = (int16_t)nibble_round(x);
-    }
+  const int32_t count = strip->block_tokens * strip->channels;
+  for (int32_t i = 0; i < count; i++) {
+    float x = scaled[i] * units;
+    x = x < -32767.0f ? -32767.0f : x > 32767.0f ? 32767.0f : x;
+    m->rounded[i] = (int16_t)(int32_t)nibble_round(x);
+  }
+  nibble_arrange_samples(strip->is_values, strip->block_tokens, strip->channels, m->rounded,
+                         (size_t)strip->channels, m->samples);
 }
 
-static void pack_chains(const nibble_strip *strip, const trellis_memory *m, uint8_t *codes) {
-  const int32_t tiles = tiles_of(strip);
-  for (int32_t tile = 0; tile < tiles; tile++)
-    for (int32_t lane = 0; lane < 16; lane++) {
-      uint32_t word;
-      memcpy(&word, m->chain_codes[tile] + lane * 4, sizeof word);
-      nibble_put_quad(strip->kind, codes, tile, lane, word);
-    }
-}
-
-// The scale that fits a row's entries best, in the sense of least squares.
-static void fit_scale(const nibble_kernels *kernels, const nibble_strip *strip,
-                      const trellis_memory *m, int32_t token, const uint8_t *codes, uint8_t *side) {
-  const int8_t *table = nibble_constant_table(strip->kind);
-  const int32_t t = token % strip->block_tokens;
-  for (int32_t d = 0; d < strip->channels; d++)
-    m->chosen[d] = table[nibble_index_at(strip->kind, strip->is_values, codes, strip->block_tokens,
-                                         strip->channels, t, d)];
-  const float *row = m->scaled + (size_t)token * (size_t)strip->channels;
+// The scales that fit the rows' entries best, in the sense of least squares.
+static void fit_scales(const nibble_kernels *kernels, const nibble_strip *strip,
+                       const trellis_memory *m, int32_t block, const uint8_t *codes,
+                       uint8_t *side) {
+  const int32_t tokens = strip->block_tokens;
   const size_t channels = (size_t)strip->channels;
-  const float along = kernels->dot_floats(row, m->chosen, channels),
-              square = kernels->dot_floats(m->chosen, m->chosen, channels);
-  if (along <= 0 || square <= 0) return;
-  const float old = nibble_from_bfloat16(*nibble_side_at(side, strip->token_scale, token));
-  nibble_stored_scale(side, strip->token_scale, token,
-                      old * (along / (square * strip->fixed_scale)));
+  // The chains' codes are packed: their place is free.
+  int8_t(*tiles)[CHAINS_OF_BLOCK] = (void *)m->chain_codes;
+  kernels->expand[strip->kind](codes, nibble_constant_table(strip->kind), strip->is_values, tokens,
+                               strip->channels, tiles[0]);
+  nibble_rows_of_tiles(strip->is_values, tokens, strip->channels,
+                       (const int8_t(*)[CHAINS_OF_BLOCK])tiles, m->chosen);
+  for (int32_t t = 0; t < tokens; t++) {
+    const int32_t token = block * tokens + t;
+    const float *row = m->scaled + (size_t)token * channels,
+                *chosen = m->chosen + (size_t)t * channels;
+    const float along = kernels->dot_floats(row, chosen, channels),
+                square = kernels->dot_floats(chosen, chosen, channels);
+    if (along <= 0 || square <= 0) continue;
+    const float old = nibble_from_bfloat16(*nibble_side_at(side, strip->token_scale, token));
+    nibble_stored_scale(side, strip->token_scale, token,
+                        old * (along / (square * strip->fixed_scale)));
+  }
 }
 
 void nibble_encode_trellis(const nibble_strip *strip, const float *rows, uint8_t *codes,
@@ -212,15 +205,13 @@ void nibble_encode_trellis(const nibble_strip *strip, const float *rows, uint8_t
                                             nibble_root_mean_square(kernels, row, channels));
     for (int32_t d = 0; d < channels; d++) scaled[d] = row[d] * nibble_inverse(scale);
   }
-  memset(codes, 0, (size_t)strip->code_bytes);
   const float units = UNIT / strip->fixed_scale;
   for (int32_t block = 0; block * tokens < strip->tokens; block++) {
     uint8_t *target = codes + block * nibble_strip_block_bytes(strip);
     fill_samples(strip, &m, m.scaled + (size_t)(block * tokens) * (size_t)channels, units);
     search_chains(kernels, t, &m, 0);
     search_chains(kernels, t, &m, NIBBLE_CHAINS);
-    pack_chains(strip, &m, target);
-    for (int32_t token = block * tokens; token < (block + 1) * tokens; token++)
-      fit_scale(kernels, strip, &m, token, target, side);
+    nibble_pack_tiles(strip->kind, (const uint8_t(*)[NIBBLE_TILE])m.chain_codes, t->tiles, target);
+    fit_scales(kernels, strip, &m, block, target, side);
   }
 }

@@ -113,18 +113,8 @@ public struct StripCodec: Sendable {
   public func encode(_ rows: Span<Float>, mean: [Float]? = nil) throws(CodecError) -> [UInt8] {
     try check(count: rows.count, expected: valueCount, what: "rows")
     if let mean { try check(count: mean.count, expected: headDim, what: "mean") }
-    var copy = [Float](repeating: 0, count: valueCount)
-    for index in rows.indices {
-      guard rows[index].magnitude <= description.magnitudeLimit else {
-        throw .valueOutOfRange(
-          token: index / headDim,
-          channel: index % headDim,
-          value: rows[index],
-          limit: description.magnitudeLimit
-        )
-      }
-      copy[index] = rows[index]
-    }
+    try checkMagnitudes(rows)
+    var copy = rows.withUnsafeBufferPointer { Array($0) }
     var result = [UInt8](repeating: 0, count: bytes.total)
     var scratch = StripScratch(for: [self])
     try result.withUnsafeMutableBufferPointer { target throws(CodecError) in
@@ -161,6 +151,21 @@ public struct StripCodec: Sendable {
       }
     }
     return rows
+  }
+
+  private func checkMagnitudes(_ rows: Span<Float>) throws(CodecError) {
+    let limit = description.magnitudeLimit
+    let wrong = rows.withUnsafeBufferPointer { rows in
+      rows.baseAddress.map { nibble_first_outside($0, rows.count, limit) } ?? -1
+    }
+    guard wrong < 0 else {
+      throw .valueOutOfRange(
+        token: wrong / headDim,
+        channel: wrong % headDim,
+        value: rows[wrong],
+        limit: limit
+      )
+    }
   }
 
   private func check(count: Int, expected: Int, what: String) throws(CodecError) {

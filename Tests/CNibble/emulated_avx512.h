@@ -25,6 +25,7 @@ EMULATED_VECTOR(emulated_i16, int16_t, 32);
 EMULATED_VECTOR(emulated_u32, uint32_t, 16);
 EMULATED_VECTOR(emulated_i32, int32_t, 16);
 
+enum { _CMP_GT_OQ = 30 };
 enum { _MM_HINT_T0, _MM_FROUND_TO_NEAREST_INT = 0, _MM_FROUND_NO_EXC = 8 };
 #define _mm_prefetch(address, hint) __builtin_prefetch(address)
 
@@ -40,7 +41,7 @@ enum { _MM_HINT_T0, _MM_FROUND_TO_NEAREST_INT = 0, _MM_FROUND_NO_EXC = 8 };
 EMULATED_MEMORY(_mm512_loadu_si512, _mm512_storeu_si512, __m512i)
 EMULATED_MEMORY(_mm512_loadu_ps, _mm512_storeu_ps, __m512)
 EMULATED_MEMORY(_mm256_loadu_si256, _mm256_storeu_si256, __m256i)
-EMULATED_MEMORY(_mm_loadu_si128, emulated_store_128, __m128i)
+EMULATED_MEMORY(_mm_loadu_si128, _mm_storeu_si128, __m128i)
 
 #define EMULATED_CONSTANT(name, type, element, vector)                                             \
   EMULATED type name(element x) { return (type)((vector)(0) + (vector)(x)); }
@@ -142,6 +143,19 @@ EMULATED __mmask32 _mm512_cmplt_epu16_mask(__m512i a, __m512i b) {
   for (int i = 0; i < 32; i++) mask |= (__mmask32)(x[i] < y[i]) << i;
   return mask;
 }
+EMULATED __mmask16 _mm512_cmp_ps_mask(__m512 a, __m512 b, int order) {
+  (void)order;  // greater
+  __mmask16 mask = 0;
+  for (int i = 0; i < 16; i++) mask |= (__mmask16)((a[i] > b[i]) << i);
+  return mask;
+}
+EMULATED __m512i _mm512_mask_add_epi32(__m512i old, __mmask16 mask, __m512i a, __m512i b) {
+  emulated_u32 result = (emulated_u32)old;
+  const emulated_u32 x = (emulated_u32)a, y = (emulated_u32)b;
+  for (int i = 0; i < 16; i++)
+    if (mask >> i & 1) result[i] = x[i] + y[i];
+  return (__m512i)result;
+}
 EMULATED __m512i _mm512_mask_mov_epi8(__m512i old, __mmask64 mask, __m512i a) {
   emulated_u8 result = (emulated_u8)old;
   const emulated_u8 x = (emulated_u8)a;
@@ -188,6 +202,12 @@ EMULATED __m512i _mm512_multishift_epi64_epi8(__m512i from, __m512i x) {
   }
   return (__m512i)bits;
 }
+EMULATED __m512 _mm512_permutexvar_ps(__m512i index, __m512 x) {
+  const emulated_u32 from = (emulated_u32)index;
+  __m512 result;
+  for (int i = 0; i < 16; i++) result[i] = x[from[i] & 15];
+  return result;
+}
 EMULATED __m512 _mm512_permute_ps(__m512 x, int order) {
   __m512 result;
   for (int i = 0; i < 16; i++) result[i] = x[i / 4 * 4 + (order >> i % 4 * 2 & 3)];
@@ -205,6 +225,10 @@ EMULATED __m512 _mm512_castsi512_ps(__m512i x) { return (__m512)x; }
 EMULATED __m256i _mm512_cvtepi16_epi8(__m512i x) {
   typedef uint8_t bytes __attribute__((ext_vector_type(32)));
   return (__m256i) __builtin_convertvector((emulated_u16)x, bytes);
+}
+EMULATED __m128i _mm512_cvtepi32_epi8(__m512i x) {
+  typedef uint8_t bytes __attribute__((ext_vector_type(16)));
+  return (__m128i) __builtin_convertvector((emulated_u32)x, bytes);
 }
 EMULATED __m512i _mm512_cvtepu16_epi32(__m256i x) {
   typedef uint16_t halves __attribute__((ext_vector_type(16)));

@@ -424,8 +424,8 @@ TARGET static void trellis_step(int32_t bits, const int16_t (*entries)[2], const
 
 // ---- Encoding and 16-bit floats
 
-TARGET static void hadamard(float *values, int32_t count, float factor) {
-  nibble_hadamard_floats(values, count, factor);
+TARGET static void hadamard(float *values, int32_t count, const float *signs, float factor) {
+  nibble_hadamard_floats(values, count, signs, factor);
 }
 
 TARGET static void narrow_float16(const float *values, size_t count, uint16_t *result) {

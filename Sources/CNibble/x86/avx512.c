@@ -382,29 +382,73 @@ TARGET_INLINE __m512 stage(__m512 x, __m512 exchanged, unsigned negative) {
   return _mm512_mask_sub_ps(_mm512_add_ps(x, exchanged), (__mmask16)negative, exchanged, x);
 }
 
-TARGET static void hadamard(float *values, int32_t count, float factor) {
-  if (count < 16) {
-    nibble_hadamard_floats(values, count, factor);
-    return;
+// All stages of 16 * `count` values (`count` at most 8, a constant where this is inlined).
+TARGET_INLINE void hadamard_registers(int32_t count, float *values, const float *signs,
+                                      float factor) {
+  __m512 x[8];
+  for (int i = 0; i < count; i++) {
+    x[i] = _mm512_mul_ps(_mm512_loadu_ps(values + i * 16), _mm512_loadu_ps(signs + i * 16));
+    x[i] = stage(x[i], _mm512_permute_ps(x[i], 0xb1), 0xaaaa);
+    x[i] = stage(x[i], _mm512_permute_ps(x[i], 0x4e), 0xcccc);
+    x[i] = stage(x[i], _mm512_shuffle_f32x4(x[i], x[i], 0xb1), 0xf0f0);
+    x[i] = stage(x[i], _mm512_shuffle_f32x4(x[i], x[i], 0x4e), 0xff00);
   }
-  for (int32_t i = 0; i < count; i += 16) {
-    __m512 x = _mm512_loadu_ps(values + i);
-    x = stage(x, _mm512_permute_ps(x, 0xb1), 0xaaaa);
-    x = stage(x, _mm512_permute_ps(x, 0x4e), 0xcccc);
-    x = stage(x, _mm512_shuffle_f32x4(x, x, 0xb1), 0xf0f0);
-    x = stage(x, _mm512_shuffle_f32x4(x, x, 0x4e), 0xff00);
-    _mm512_storeu_ps(values + i, x);
-  }
-  for (int32_t h = 16; h < count; h *= 2)
-    for (int32_t i = 0; i < count; i += 2 * h)
-      for (int32_t j = i; j < i + h; j += 16) {
-        const __m512 a = _mm512_loadu_ps(values + j), b = _mm512_loadu_ps(values + j + h);
-        _mm512_storeu_ps(values + j, _mm512_add_ps(a, b));
-        _mm512_storeu_ps(values + j + h, _mm512_sub_ps(a, b));
+  for (int h = 1; h < count; h *= 2)
+    for (int i = 0; i < count; i += 2 * h)
+      for (int j = i; j < i + h; j++) {
+        const __m512 a = x[j], b = x[j + h];
+        x[j] = _mm512_add_ps(a, b);
+        x[j + h] = _mm512_sub_ps(a, b);
       }
-  const __m512 scale = _mm512_set1_ps(factor);
-  for (int32_t i = 0; i < count; i += 16)
-    _mm512_storeu_ps(values + i, _mm512_mul_ps(_mm512_loadu_ps(values + i), scale));
+  for (int i = 0; i < count; i++)
+    _mm512_storeu_ps(values + i * 16, _mm512_mul_ps(x[i], _mm512_set1_ps(factor)));
+}
+
+TARGET static void hadamard(float *values, int32_t count, const float *signs, float factor) {
+  if (count == 128) {
+    hadamard_registers(8, values, signs, factor);
+  } else if (count == 64) {
+    hadamard_registers(4, values, signs, factor);
+  } else if (count == 32) {
+    hadamard_registers(2, values, signs, factor);
+  } else if (count == 16) {
+    hadamard_registers(1, values, signs, factor);
+  } else if (count < 16) {
+    nibble_hadamard_floats(values, count, signs, factor);
+  } else {
+    for (int32_t i = 0; i < count; i += 128) hadamard_registers(8, values + i, signs + i, 1);
+    for (int32_t h = 128; h < count; h *= 2)
+      for (int32_t i = 0; i < count; i += 2 * h)
+        for (int32_t j = i; j < i + h; j += 16) {
+          const __m512 a = _mm512_loadu_ps(values + j), b = _mm512_loadu_ps(values + j + h);
+          _mm512_storeu_ps(values + j, _mm512_add_ps(a, b));
+          _mm512_storeu_ps(values + j + h, _mm512_sub_ps(a, b));
+        }
+    for (int32_t i = 0; i < count; i += 16)
+      _mm512_storeu_ps(values + i,
+                       _mm512_mul_ps(_mm512_loadu_ps(values + i), _mm512_set1_ps(factor)));
+  }
+}
+
+// As nibble_nearest_codes: the thresholds below a value are counted by bisection.
+TARGET static void nearest_entries(const float *values, size_t count, float inverse_scale,
+                                   const float *thresholds, int32_t levels, uint8_t *codes) {
+  float padded[16];
+  for (int32_t k = 0; k < 16; k++) padded[k] = k + 1 < levels ? thresholds[k] : INFINITY;
+  const __m512 ordered = _mm512_loadu_ps(padded), inverse = _mm512_set1_ps(inverse_scale);
+  size_t i = 0;
+  for (; i + 16 <= count; i += 16) {
+    const __m512 x = _mm512_mul_ps(_mm512_loadu_ps(values + i), inverse);
+    __m512i below = _mm512_setzero_si512();
+    for (int step = 8; step > 0; step /= 2) {
+      const __m512i probe = _mm512_add_epi32(below, _mm512_set1_epi32(step - 1));
+      const __mmask16 is_above =
+          _mm512_cmp_ps_mask(x, _mm512_permutexvar_ps(probe, ordered), _CMP_GT_OQ);
+      below = _mm512_mask_add_epi32(below, is_above, below, _mm512_set1_epi32(step));
+    }
+    _mm_storeu_si128((__m128i *)(void *)(codes + i), _mm512_cvtepi32_epi8(below));
+  }
+  nibble_nearest_codes(values + i, count - i, inverse_scale, thresholds, levels, codes + i);
 }
 
 TARGET static void narrow_float16(const float *values, size_t count, uint16_t *result) {
@@ -424,6 +468,7 @@ TARGET static void widen_float16(const uint16_t *values, size_t count, float *re
   for (; i < count; i++) result[i] = nibble_from_float16(values[i]);
 }
 
+#define KERNEL_HAS_NEAREST_ENTRIES
 #define KERNEL_TABLE nibble_avx512_kernels
 #define KERNEL_NAME "avx512"
 #include "../kernel_table.h"
