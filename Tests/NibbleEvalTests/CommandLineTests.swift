@@ -64,6 +64,17 @@ struct CommandLineTests {
     #expect(lines[3].hasPrefix("exact ") && lines[4].hasPrefix("linear:4 "))
   }
 
+  @Test func comparisonOfCodecsRefusesWhatDoesNotFit() throws {
+    for (arguments, word) in [
+      (["compare", "--data", "normal"], "--codecs"),
+      (["compare", "--codecs", "--data", "normal", "--baseline", "int8"], "--baseline"),
+      (["compare", "int8", "--baseline", "int4", "--positions", "100"], "int4"),
+    ] {
+      let result = try Program.run(arguments)
+      #expect(result.status != 0 && result.errors.contains(word))
+    }
+  }
+
   @Test func generationIsGreedyAndSeeded() throws {
     let arguments = ["generate", "--prompt", "The boat", "--max-tokens", "8", "--policy", "exact"]
     let first = try Program.run(arguments)

@@ -23,8 +23,9 @@ import Testing
       Set(row.keys) == [
         "model", "policy", "documents", "tokens", "compressed_tokens", "bits_per_value",
         "total_bytes", "exact_bytes", "positions", "kl_mean", "kl_mean_low", "kl_mean_high",
-        "kl_median", "kl_p99", "same_top_1", "perplexity", "perplexity_exact", "questions",
-        "recall", "recall_exact", "answers_recalled", "answers_recalled_exact",
+        "kl_median", "kl_p99", "kl_ratio", "kl_ratio_low", "kl_ratio_high", "same_top_1",
+        "perplexity", "perplexity_exact", "questions", "recall", "recall_exact", "answers_recalled",
+        "answers_recalled_exact",
       ]
     )
     // What does not exist is null, not absent.

@@ -36,6 +36,21 @@ import Testing
     #expect(SampleSummary(sample, seed: 1) != SampleSummary(sample, seed: 2))
   }
 
+  @Test func ratiosAreDrawnInPairs() throws {
+    // Each number is three times its partner, so every draw gives the same ratio.
+    let baseline = (1...200).map { Double($0 * 71 % 199) }
+    let steady = try #require(RatioSummary(baseline.map { 3 * $0 }, over: baseline))
+    #expect(
+      abs(steady.ratio - 3) < 1e-12 && abs(steady.low - 3) < 1e-9 && abs(steady.high - 3) < 1e-9
+    )
+    let shuffled = try #require(RatioSummary(Array(baseline.reversed()), over: baseline))
+    #expect(abs(shuffled.ratio - 1) < 1e-12)
+    #expect(shuffled.low < 0.95 && shuffled.high > 1.05)
+    #expect(RatioSummary([1, 2], over: [1]) == nil)
+    #expect(RatioSummary([1, 2], over: [0, 0]) == nil)
+    #expect(RatioSummary([], over: []) == nil)
+  }
+
   @Test func anEmptySampleHasNoSummary() {
     #expect(SampleSummary([]) == nil)
   }

@@ -30,15 +30,21 @@ public struct PolicyComparison {
   ///
   /// - Parameters:
   ///   - policies: At least one.
+  ///   - baseline: The index of the policy that ratios of KL divergences refer to, or `nil`.
   ///   - progress: Told after every step and every question.
   /// - Returns: One row a policy, in the order given.
   /// - Throws: `KVError`, ``EvaluationError``, or an error of the model.
   public func run(
     policies: [Policy],
+    baseline: Int? = nil,
     progress: ProgressHandler = { _ in }
   ) throws -> [QualityRow] {
     let evaluation = try QualityEvaluation(model: model, policies: policies, threads: threads)
-    let results = try evaluation.run(documents: documents, progress: progress)
+    let results = try evaluation.run(
+      documents: documents,
+      baseline: baseline,
+      progress: progress
+    )
     guard !questions.isEmpty else {
       return results.map { QualityRow(model: model.name, quality: $0) }
     }

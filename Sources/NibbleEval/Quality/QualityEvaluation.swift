@@ -52,11 +52,13 @@ public struct QualityEvaluation {
   ///
   /// - Parameters:
   ///   - documents: Token ids; each document is read with empty caches.
+  ///   - baseline: The index of the policy that ratios of KL divergences refer to, or `nil`.
   ///   - progress: Told after every step, in tokens.
   /// - Returns: One result a policy, in the order of ``policies``.
   /// - Throws: ``EvaluationError``, or an error of the model or of a cache.
   public func run(
     documents: [[Int]],
+    baseline: Int? = nil,
     progress: ProgressHandler = { _ in }
   ) throws -> [QualityResult] {
     try check(documents)
@@ -79,7 +81,11 @@ public struct QualityEvaluation {
         tallies[policy].endDocument(sequence.statistics)
       }
     }
-    return tallies.map { $0.result(documents: documents.count, tokens: total) }
+    return tallies.map { tally in
+      var result = tally.result(documents: documents.count, tokens: total)
+      result.divergenceRatio = baseline.flatMap { tally.ratio(to: tallies[$0]) }
+      return result
+    }
   }
 
   private func check(_ documents: [[Int]]) throws(EvaluationError) {

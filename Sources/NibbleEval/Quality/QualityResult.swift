@@ -21,6 +21,9 @@ public struct QualityResult: Hashable, Sendable {
   public var positions: Int
   /// KL(exact ‖ compressed) over the positions, in nats; `nil` if there were none.
   public var divergence: SampleSummary?
+  /// The mean of ``divergence`` over that of the baseline, over the same positions; `nil` without a baseline or where the
+  /// two were compared at different positions.
+  public var divergenceRatio: RatioSummary?
   /// Share of the positions where both have the same most probable token.
   public var sameTop1: Double?
   /// exp of the mean negative log-likelihood of the next token.
@@ -62,6 +65,10 @@ struct QualityTally {
     nextTokens += 1
     self.likelihood += likelihood
     self.exactLikelihood += exactLikelihood
+  }
+
+  func ratio(to baseline: QualityTally) -> RatioSummary? {
+    RatioSummary(divergences, over: baseline.divergences)
   }
 
   mutating func endDocument(_ statistics: SequenceStatistics) {

@@ -28,6 +28,12 @@ public struct QualityRow: Encodable, Sendable {
   @NullableNumber public var klMedian: Double?
   /// The 99th percentile.
   @NullableNumber public var klP99: Double?
+  /// The mean KL over that of the baseline.
+  @NullableNumber public var klRatio: Double?
+  /// The lower end of the 95 % interval of that ratio.
+  @NullableNumber public var klRatioLow: Double?
+  /// The upper end of that interval.
+  @NullableNumber public var klRatioHigh: Double?
   /// Share of the positions with the same most probable token.
   @NullableNumber public var sameTop1: Double?
   /// Perplexity with the policy.
@@ -57,6 +63,9 @@ public struct QualityRow: Encodable, Sendable {
     case klMeanHigh = "kl_mean_high"
     case klMedian = "kl_median"
     case klP99 = "kl_p99"
+    case klRatio = "kl_ratio"
+    case klRatioLow = "kl_ratio_low"
+    case klRatioHigh = "kl_ratio_high"
     case sameTop1 = "same_top_1"
     case perplexity
     case perplexityExact = "perplexity_exact"
@@ -82,6 +91,9 @@ public struct QualityRow: Encodable, Sendable {
     klMeanHigh = quality.divergence?.meanHigh
     klMedian = quality.divergence?.median
     klP99 = quality.divergence?.percentile99
+    klRatio = quality.divergenceRatio?.ratio
+    klRatioLow = quality.divergenceRatio?.low
+    klRatioHigh = quality.divergenceRatio?.high
     sameTop1 = quality.sameTop1
     perplexity = quality.perplexity
     perplexityExact = quality.perplexityExact

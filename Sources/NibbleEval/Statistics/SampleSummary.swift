@@ -36,6 +36,35 @@ public struct SampleSummary: Hashable, Sendable {
   public static let resamples = 1_000
 }
 
+/// The mean of one sample over the mean of another, drawn in pairs.
+public struct RatioSummary: Hashable, Sendable {
+  /// The ratio of the means.
+  public var ratio: Double
+  /// The lower end of its 95 % bootstrap interval.
+  public var low: Double
+  /// The upper end of that interval.
+  public var high: Double
+
+  /// Compares two samples; `nil` if they differ in length, are empty, or if the mean of `baseline` is 0.
+  ///
+  /// - Parameters:
+  ///   - sample: Finite numbers that are not negative.
+  ///   - baseline: As many, each at the same place as its partner.
+  ///   - seed: The start of the random sequence.
+  public init?(_ sample: [Double], over baseline: [Double], seed: UInt64 = 1) {
+    let sum = baseline.reduce(0, +)
+    guard sample.count == baseline.count, sum > 0 else { return nil }
+    ratio = sample.reduce(0, +) / sum
+    let means = resampledMeans(of: sample, count: SampleSummary.resamples, seed: seed)
+    let others = resampledMeans(of: baseline, count: SampleSummary.resamples, seed: seed)
+    // Equal seeds draw equal positions. A draw that finds nothing but zeros says nothing.
+    let ratios = zip(means, others).filter { $0.1 > 0 }.map { $0.0 / $0.1 }.sorted()
+    guard !ratios.isEmpty else { return nil }
+    low = quantile(0.025, ofSorted: ratios)
+    high = quantile(0.975, ofSorted: ratios)
+  }
+}
+
 /// The value below which a share of the sample lies, interpolated between neighbours.
 ///
 /// - Parameters:

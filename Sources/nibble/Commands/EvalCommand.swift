@@ -15,7 +15,10 @@ struct EvalCommand: ParsableCommand {
   @OptionGroup var output: OutputOption
 
   func run() throws {
-    let rows = try compared([policy.policy()], model: model, source: source, threads: threads)
+    let comparison = try policyComparison(model: model, source: source, threads: threads)
+    let rows = try withProgress {
+      try comparison.run(policies: [policy.policy()], progress: $0)
+    }
     guard let row = rows.first else { return }
     if output.json {
       print(try JSONReport.text(row))
@@ -38,11 +41,14 @@ struct CompareCommand: ParsableCommand {
   @Option(help: "The same as the argument.")
   var policies: String?
 
-  @Flag(help: "Compare codecs by themselves: what each costs and loses. Needs --data.")
+  @Flag(help: "Compare codecs: what each costs and loses, down to attention and its weights.")
   var codecs = false
 
-  @Option(help: "What codecs are compared on: normal, for standard normal rows.")
+  @Option(help: "With --codecs, instead of a model: normal, for standard normal rows.")
   var data: CodecData?
+
+  @Option(help: "The policy of the list that ratios of KL divergences refer to.")
+  var baseline: String?
 
   @OptionGroup var model: ModelOption
   @OptionGroup var source: SourceOptions
@@ -54,21 +60,29 @@ struct CompareCommand: ParsableCommand {
   }
 
   func validate() throws {
-    if codecs != (data != nil) {
-      throw ValidationError("Give --codecs and --data normal together.")
-    }
+    if data != nil, !codecs { throw ValidationError("--data is for --codecs.") }
+    if data != nil, baseline != nil { throw ValidationError("--baseline needs a model.") }
     if list != nil, policies != nil {
       throw ValidationError("Give the policies once: as argument or with --policies.")
     }
   }
 
   func run() throws {
-    if codecs {
-      try compareCodecs()
+    if data == .normal {
+      try compareOnNormalRows()
       return
     }
-    let policies = try Policy.list(argument: list ?? policies ?? Self.defaultPolicies)
-    let rows = try compared(policies, model: model, source: source, threads: threads)
+    let names = codecs ? Self.defaultCodecs : Self.defaultPolicies
+    let policies = try Policy.list(argument: list ?? policies ?? names)
+    let reference = try baseline.map { try index(of: $0, in: policies) }
+    let comparison = try policyComparison(model: model, source: source, threads: threads)
+    if codecs {
+      try compareCodecs(policies, comparison: comparison, baseline: reference)
+      return
+    }
+    let rows = try withProgress {
+      try comparison.run(policies: policies, baseline: reference, progress: $0)
+    }
     if output.json {
       print(try JSONReport.text(RowReport(rows: rows)))
     } else {
@@ -77,7 +91,31 @@ struct CompareCommand: ParsableCommand {
     }
   }
 
-  private func compareCodecs() throws {
+  private func compareCodecs(
+    _ codecs: [Policy],
+    comparison: PolicyComparison,
+    baseline: Int?
+  ) throws {
+    let rows = try withProgress {
+      try CodecModelComparison(policies: comparison)
+        .run(codecs: codecs, baseline: baseline, progress: $0)
+    }
+    if output.json {
+      print(try JSONReport.text(RowReport(rows: rows)))
+    } else {
+      print(codecTable(rows))
+      clusteringSentences(rows).forEach { print($0) }
+    }
+  }
+
+  private func index(of name: String, in policies: [Policy]) throws -> Int {
+    guard let index = policies.firstIndex(where: { $0.label == name }) else {
+      throw ValidationError("--baseline \(name) is not one of the policies.")
+    }
+    return index
+  }
+
+  private func compareOnNormalRows() throws {
     let codecs = try (list ?? policies).map { try Policy.list(argument: $0) }
     let comparison = CodecComparison()
     let rows = try withProgress {
@@ -86,22 +124,27 @@ struct CompareCommand: ParsableCommand {
     print(output.json ? try JSONReport.text(RowReport(rows: rows)) : codecTable(rows))
   }
 
+  private static let defaultCodecs = [4, 3, 2].flatMap { bits in
+    [
+      "linear:\(bits)", "linear:\(bits)@rotation=hadamard", "clustered:\(bits)",
+      "clustered:\(bits)@rotation=hadamard", "rotated:\(bits)", "trellis:\(bits)",
+      "bcq:\(bits)",
+    ]
+  }.joined(separator: ",")
   private static let defaultPolicies =
     "exact,float16,conservative,balanced,small,linear:4,rotated:4,clustered:4"
 }
 
-private func compared(
-  _ policies: [Policy],
+private func policyComparison(
   model: ModelOption,
   source: SourceOptions,
   threads: ThreadsOption
-) throws -> [QualityRow] {
+) throws -> PolicyComparison {
   let host = try model.load()
-  let comparison = PolicyComparison(
+  return PolicyComparison(
     model: host.model,
     documents: try source.sources.documents(for: host),
     questions: try source.sources.recallQuestions(for: host),
     threads: threads.given
   )
-  return try withProgress { try comparison.run(policies: policies, progress: $0) }
 }

@@ -55,6 +55,59 @@ func codecTable(_ rows: [CodecRow]) -> String {
   return table.text
 }
 
+/// The table of `compare --codecs` on a model.
+func codecTable(_ rows: [CodecModelRow]) -> String {
+  let hasRatio = rows.contains { $0.klRatio != nil }
+  var columns: [(name: String, alignment: TextTable.Alignment)] = [
+    ("codec", .left), ("bits/value", .right), ("with tail", .right), ("tokens", .right),
+    ("MSE, keys", .right), ("values", .right), ("attention error", .right),
+    ("softmax KL", .right), ("logit KL mean [95 %]", .right), ("median", .right),
+    ("p99", .right), ("same top 1", .right), ("recall", .right), ("encode ns", .right),
+    ("decode GB/s", .right),
+  ]
+  if hasRatio { columns.append(("KL ratio [95 %]", .right)) }
+  var table = TextTable(columns)
+  for row in rows {
+    var cells = [
+      row.codec,
+      NumberText.decimal(row.bitsPerValue, 3),
+      NumberText.decimal(row.totalBitsPerValue, 3),
+      "\(row.compressedTokens)",
+      NumberText.significant(row.relativeMSEOfKeys),
+      NumberText.significant(row.relativeMSEOfValues),
+      NumberText.significant(row.attentionError),
+      NumberText.significant(row.softmaxKL),
+      interval(row.logitKL, row.logitKLLow, row.logitKLHigh),
+      NumberText.significant(row.logitKLMedian),
+      NumberText.significant(row.logitKLP99),
+      NumberText.percent(row.sameTop1),
+      NumberText.percent(row.recall),
+      row.encodeNanosecondsPerValue.map { NumberText.decimal($0, 2) } ?? "",
+      row.decodeBytesPerSecond.map { NumberText.decimal($0 / 1e9, 2) } ?? "",
+    ]
+    if hasRatio { cells.append(interval(row.klRatio, row.klRatioLow, row.klRatioHigh)) }
+    table.append(cells)
+  }
+  return table.text
+}
+
+/// Whether clustering beats evenly spaced levels: one sentence for each pair that differs in nothing else.
+func clusteringSentences(_ rows: [CodecModelRow]) -> [String] {
+  rows.compactMap { row in
+    guard row.codec.hasPrefix("clustered") else { return nil }
+    let name = "linear" + row.codec.dropFirst("clustered".count)
+    guard
+      let other = rows.first(where: { $0.codec == name }),
+      let own = row.logitKL, let reference = other.logitKL, reference > 0
+    else { return nil }
+    let bits = row.totalBitsPerValue - other.totalBitsPerValue
+    return """
+      \(row.codec) leaves \(NumberText.decimal(own / reference, 2)) x the logit KL of \(name), \
+      at \(NumberText.decimal(abs(bits), 2)) bits \(bits < 0 ? "less" : "more") a value.
+      """
+  }
+}
+
 /// What was read, in one line above the table.
 func qualityHeader(_ row: QualityRow) -> String {
   var line = "\(row.model): \(row.tokens) tokens in \(row.documents) documents"
@@ -63,7 +116,11 @@ func qualityHeader(_ row: QualityRow) -> String {
 }
 
 private func divergence(_ row: QualityRow) -> String {
-  guard row.klMean != nil else { return "-" }
-  let interval = [row.klMeanLow, row.klMeanHigh].map(NumberText.significant)
-  return "\(NumberText.significant(row.klMean)) [\(interval.joined(separator: ", "))]"
+  interval(row.klMean, row.klMeanLow, row.klMeanHigh)
+}
+
+private func interval(_ value: Double?, _ low: Double?, _ high: Double?) -> String {
+  guard value != nil else { return "-" }
+  let ends = [low, high].map(NumberText.significant)
+  return "\(NumberText.significant(value)) [\(ends.joined(separator: ", "))]"
 }
