@@ -399,6 +399,12 @@ static void encode_even(const nibble_kernels *kernels, const nibble_strip *strip
 
 void nibble_encode(const nibble_strip *strip, nibble_rule rule, int32_t levels, const float *rows,
                    uint8_t *codes, uint8_t *side, void *scratch) {
+  nibble_strip plain;
+  if (nibble_is_balanced(strip)) {
+    plain = *strip;
+    plain.channel_scale = -1;
+    strip = &plain;
+  }
   if (rule == NIBBLE_RULE_COPY) {
     nibble_write_rows(strip, codes, 0, strip->tokens, rows, (size_t)strip->channels);
     return;

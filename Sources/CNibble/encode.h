@@ -104,6 +104,11 @@ static inline float nibble_stored_scale(uint8_t *side, int32_t offset, int32_t i
   return nibble_from_bfloat16(bits);
 }
 
+// Whether scales by channel stand beside those by token.
+static inline bool nibble_is_balanced(const nibble_strip *strip) {
+  return strip->token_scale >= 0 && strip->channel_scale >= 0;
+}
+
 static inline float nibble_inverse(float scale) { return scale > 1.2e-38f ? 1 / scale : 0; }
 
 static inline float nibble_root_mean_square(const nibble_kernels *kernels, const float *values,

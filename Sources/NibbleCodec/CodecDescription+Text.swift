@@ -8,7 +8,7 @@ extension CodecDescription: CustomStringConvertible {
 
   /// The keys of a codec mapping, beside `codec`, in the order in which they are written.
   public static let optionNames = [
-    "bits", "format", "axis", "group", "zero_point", "clip", "blocks", "rotation", "mean",
+    "bits", "format", "axis", "group", "zero_point", "clip", "scales", "blocks", "rotation", "mean",
   ]
 
   /// The code's name, without bits.
@@ -54,6 +54,7 @@ extension CodecDescription: CustomStringConvertible {
     if let group { options.append(("group", String(group))) }
     if zeroPoint != plain.zeroPoint { options.append(("zero_point", String(zeroPoint))) }
     if clipsRange { options.append(("clip", "search")) }
+    if balancesScales { options.append(("scales", "balanced")) }
     if blocks != plain.blocks { options.append(("blocks", blocks.rawValue)) }
     if isRotated != plain.isRotated {
       options.append(("rotation", isRotated ? "hadamard" : "none"))
@@ -118,6 +119,8 @@ extension CodecDescription: CustomStringConvertible {
       zeroPoint = try Self.choice(option, value, yes: "true", no: "false")
     case "clip":
       clipsRange = try Self.choice(option, value, yes: "search", no: "none")
+    case "scales":
+      balancesScales = try Self.choice(option, value, yes: "balanced", no: "plain")
     case "blocks":
       guard let blocks = BlockShape(rawValue: value) else {
         throw .invalidOption(

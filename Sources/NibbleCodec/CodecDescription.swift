@@ -67,6 +67,8 @@ public struct CodecDescription: Hashable, Sendable {
   ///
   /// `linear` only; otherwise a scale covers the whole range.
   public var clipsRange: Bool
+  /// Whether scales by channel and page stand beside those by token, so that both rows and columns are of equal size.
+  public var balancesScales: Bool
   /// What chooses a codebook (`bcq` only).
   public var blocks: BlockShape
   /// Whether rows pass through the random signed Hadamard transform before they are encoded.
@@ -89,6 +91,7 @@ public struct CodecDescription: Hashable, Sendable {
     group = nil
     zeroPoint = code == .linear
     clipsRange = false
+    balancesScales = false
     blocks = .channels
     isRotated = code == .rotated || code == .trellis
     removesMean = false

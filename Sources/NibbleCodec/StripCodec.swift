@@ -207,6 +207,7 @@ extension StripCodec {
       return
     }
     withUnsafePointer(to: layout) { layout in
+      nibble_balance(layout, rows, side)
       nibble_encode(layout, rule, Int32(levels), rows, codes, side, scratch.memory)
     }
   }

@@ -155,6 +155,8 @@ struct StripLayoutBuilder {
       layout.group_channels = Int32(group)
       let count = headDim / group * pageTokens
       layout.token_scale = addSide(2 * count, to: \.scales)
+      let columns = pageTokens / blockTokens * headDim
+      if description.balancesScales { layout.channel_scale = addSide(2 * columns, to: \.scales) }
       if zeros { layout.token_zero = addSide(2 * count, to: \.scales) }
     }
   }
@@ -215,6 +217,12 @@ struct StripLayoutBuilder {
       clipsOthers,
       "clip=search",
       because: "only evenly spaced levels have a range to clip"
+    )
+    let hasTokenScales = description.axis == .token && !description.isExactRows
+    try refuse(
+      description.balancesScales && (!hasTokenScales || description.pageCodec != nil),
+      "scales=balanced",
+      because: "it adds to scales by token, which this codec does not have"
     )
     let choosesOthers = description.blocks != .channels && description.code != .bcq
     try refuse(choosesOthers, "blocks=tokens", because: "it has one table for all values")

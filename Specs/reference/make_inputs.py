@@ -87,15 +87,23 @@ INTERCHANGE = [
     "seeded",
     "pyramid:4 rotation=hadamard",
 ]
+BALANCED = [
+    "linear:4 scales=balanced",
+    "linear:2 scales=balanced zero_point=false",
+    "clustered:3 scales=balanced",
+    "rotated:4 scales=balanced mean=removed",
+    "trellis:2 scales=balanced",
+    "bcq:4 scales=balanced",
+]
 BCQ_GROUPED = ["bcq:4 group=16", "bcq:2 group=32 blocks=tokens", "bcq:4 axis=channel group=16 blocks=tokens"]
 FILES = [
     (16, 8, [*CODECS, *BCQ, *INTERCHANGE]),
     (16, 24, [*CODECS, *CLIPPED, *BCQ, *INTERCHANGE]),
-    (16, 64, TRELLIS),
+    (16, 64, [*TRELLIS, *BALANCED]),
     (48, 24, ["float16", *FEW, "linear:2 axis=channel group=16", *TRELLIS]),
-    (64, 64, [*FEW[1:], *GROUPED, *BY_BLOCK, *BCQ, *BCQ_GROUPED, *TRELLIS, "trellis:4 mean=removed"]),
+    (64, 64, [*FEW[1:], *GROUPED, *BY_BLOCK, *BCQ, *BCQ_GROUPED, *BALANCED, "bcq:3 group=32 scales=balanced", *TRELLIS, "trellis:4 mean=removed"]),
     (64, 80, ["linear:4", "linear:4 group=16", "linear:4 axis=channel", *FEW[3:], *CLIPPED, *TRELLIS, *BCQ, *INTERCHANGE[:5]]),
-    (128, 8, ["float16", "float32", *FEW, *BY_BLOCK, "clustered:3 axis=channel"]),
+    (128, 8, ["float16", "float32", *FEW, *BY_BLOCK, "clustered:3 axis=channel", *BALANCED[:3]]),
 ]
 
 

@@ -46,6 +46,8 @@ def encode(strip, rows, mean=None):
         return interchange.encode(strip.codec, rows).ljust(strip.code_bytes, b"\0")
     side = bytearray(strip.side_bytes)
     with np.errstate(over="ignore", under="ignore"):
+        if strip.codec.balanced:
+            rows = balance(strip, rows, side)
         if strip.codec.name == "clustered":
             codes = encode_fitted(strip, rows, side)
         elif strip.codec.name == "rotated":
@@ -132,6 +134,23 @@ def one_root_mean_square(x):
     for value in x / top:
         total += float(value) * float(value)
     return top * F(math.sqrt(total / x.size))
+
+
+def balance(strip, rows, side):
+    """Stores scales by channel and divides by them."""
+    result = rows.copy()
+    stored = []
+    for block in np.split(result, strip.blocks):
+        by_channel = np.ones(strip.channels, F)
+        for _ in range(4):
+            by_token = inverse(root_mean_square(block * by_channel))
+            scales = root_mean_square(np.ascontiguousarray((block * by_token[:, None]).T))
+            by_channel = inverse(scales)
+        bits = np.where(scales < SMALLEST, np.uint16(0), to_bfloat16(scales)).astype("<u2")
+        stored.append(bits.tobytes())
+        block *= inverse(from_bfloat16(bits))
+    side[strip.column_at : strip.column_at + 2 * strip.blocks * strip.channels] = b"".join(stored)
+    return result
 
 
 # ---- Evenly spaced levels

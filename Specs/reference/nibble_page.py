@@ -52,6 +52,7 @@ class Codec:
     group: int = 0  # 0: the whole row, or the whole block
     zero_point: bool = False
     clip: bool = False
+    balanced: bool = False  # scales by channel beside those by token
     blocks: str = "channels"  # what chooses a codebook
     format: str = "mxfp4"
     rotation: bool = False
@@ -78,6 +79,8 @@ def parse_codec(text):
             codec.zero_point = value == "true"
         elif key == "clip" and value in ("search", "none") and name == "linear":
             codec.clip = value == "search"
+        elif key == "scales" and value in ("balanced", "plain"):
+            codec.balanced = value == "balanced"
         elif key == "format" and value in interchange.BLOCK and name == "microscaling":
             codec.format, codec.bits = value, 8 if value == "mxint8" else 4
         elif key == "blocks" and value in ("channels", "tokens") and name == "bcq":
@@ -98,6 +101,8 @@ def parse_codec(text):
         raise PageError("rotated is by token, symmetric and rotated")
     if name == "trellis" and (codec.axis != "token" or codec.group or codec.zero_point):
         raise PageError("trellis is by token, whole rows, and symmetric")
+    if codec.balanced and (name in ROWS or name in OPAQUE or codec.axis != "token"):
+        raise PageError("balanced scales add to scales by token")
     if name in OPAQUE and (codec.axis != "token" or codec.group or codec.zero_point):
         raise PageError(f"{name} has scales of its own")
     if name == "bcq" and codec.zero_point:
@@ -200,6 +205,9 @@ class Strip:
         size = 2 * self.scale_shape[0] * self.scale_shape[1]
         self.scale_at = self.side_bytes
         self.side_bytes += size
+        if codec.balanced:
+            self.column_at = self.side_bytes
+            self.side_bytes += 2 * self.blocks * self.channels
         if codec.zero_point:
             self.zero_at = self.side_bytes
             self.side_bytes += size
@@ -212,6 +220,11 @@ class Strip:
         """Block, token of the block and channel of every element: arrays (tokens, channels)."""
         t, d = np.meshgrid(np.arange(self.tokens), np.arange(self.channels), indexing="ij")
         return t // self.block_tokens, t % self.block_tokens, d
+
+    def columns(self, side):
+        """The first values of the side data, one for each channel of each block, for every element."""
+        side = side[: self.blocks * self.channels].reshape(self.blocks, self.channels)
+        return np.repeat(side, self.block_tokens, axis=0)
 
     def spread(self, side):
         """Side values of shape scale_shape, one for every element: (tokens, channels)."""
@@ -414,10 +427,11 @@ def decode_codes(strip, codes, side):
     entries, table_scale, table_zero = table(strip, side)
     zero = np.full((strip.tokens, strip.channels), table_zero, F)
     scale = np.full((strip.tokens, strip.channels), table_scale, F)
-    count = strip.side_bytes - strip.table_bytes
     if strip.scale_at is not None:
-        size = count // 2 if strip.zero_at is not None else count
+        size = 2 * strip.scale_shape[0] * strip.scale_shape[1]
         scale *= strip.spread(from_bfloat16(side[strip.scale_at :][:size].view("<u2")))
+        if strip.codec.balanced:
+            scale *= strip.columns(from_bfloat16(side[strip.column_at :].view("<u2")))
         if strip.zero_at is not None:
             zero += strip.spread(from_float16(side[strip.zero_at :][:size].view("<u2")))
     if strip.codec.name == "trellis":

@@ -107,7 +107,9 @@ import Testing
     ("trellis:4 zero_point=true", 64, 64), ("bcq:4 zero_point=true", 64, 64),
     ("bcq:4 axis=channel", 64, 64), ("bcq:4 axis=none", 64, 64), ("bcq:4 group=48", 64, 64),
     ("microscaling group=32", 64, 64), ("pyramid:2 axis=channel", 64, 64),
-    ("seeded zero_point=true", 64, 64),
+    ("seeded zero_point=true", 64, 64), ("pyramid:2 scales=balanced", 64, 64),
+    ("linear:4 axis=channel scales=balanced", 64, 64),
+    ("clustered:4 axis=none scales=balanced", 64, 64), ("float16 scales=balanced", 64, 64),
     ("bcq:4 clip=search", 64, 64), ("rotated:4 blocks=tokens", 64, 64),
   ])
   func optionsThatDoNotCombine(text: String, headDim: Int, pageTokens: Int) throws {

@@ -72,6 +72,38 @@ func relativeMSE(_ codec: StripCodec, rows: [Float]) throws -> Double {
     #expect(codec.bitsPerValue < 4.2)
   }
 
+  /// Where both rows and columns differ in size, scales for both keep small channels from drowning.
+  @Test(arguments: ["linear:4", "clustered:4", "bcq:3"])
+  func balancedScalesFitRowsAndColumns(text: String) throws {
+    var rows = Array(Self.rows[..<(256 * 128)])
+    for index in rows.indices {
+      rows[index] *= (index % 128 % 5 == 0 ? 4 : 0.2) * (index / 128 % 3 == 0 ? 5 : 0.5)
+    }
+    let plain = try StripCodec(codec(text), side: .keys, headDim: 128, pageTokens: 64)
+    let balanced = try StripCodec(
+      codec(text + " scales=balanced"),
+      side: .keys,
+      headDim: 128,
+      pageTokens: 64
+    )
+    #expect(try channelMSE(balanced, rows: rows) < 0.3 * channelMSE(plain, rows: rows))
+    #expect(balanced.bitsPerValue == plain.bitsPerValue + 0.25)
+  }
+
+  /// The mean over channels of each one's relative error.
+  private func channelMSE(_ codec: StripCodec, rows: [Float]) throws -> Double {
+    var error = [Double](repeating: 0, count: codec.headDim)
+    var power = error
+    for start in stride(from: 0, to: rows.count, by: codec.valueCount) {
+      let page = Array(rows[start..<start + codec.valueCount])
+      for (index, value) in try codec.decode(codec.encode(page.span)).enumerated() {
+        error[index % codec.headDim] += Double(value - page[index]) * Double(value - page[index])
+        power[index % codec.headDim] += Double(page[index]) * Double(page[index])
+      }
+    }
+    return zip(error, power).reduce(0) { $0 + $1.0 / $1.1 } / Double(codec.headDim)
+  }
+
   /// A trellis that constrained nothing would store the nearest centroids.
   @Test(arguments: [2, 3, 4])
   func trellisIsNoScalarCode(bits: Int) throws {

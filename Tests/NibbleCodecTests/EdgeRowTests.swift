@@ -154,7 +154,8 @@ import Testing
         if abs(x - y) > bound { Issue.record("\(x) became \(y)") }
       }
     case .int8 where !description.isRotated,
-      .linear where !description.isRotated && !description.clipsRange:
+      .linear
+    where !description.isRotated && !description.clipsRange && !description.balancesScales:
       for members in sharedScales(description) {
         let values = members.map { rows[$0] }
         let bound = halfStep(of: values, description)

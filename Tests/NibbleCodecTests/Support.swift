@@ -59,6 +59,8 @@ let everyCodec = [
   "trellis:4 rotation=none mean=removed", "bcq:2", "bcq:3", "bcq:4", "bcq:4 group=32",
   "bcq:3 blocks=tokens", "bcq:4 axis=channel blocks=tokens mean=removed",
   "bcq:2 axis=channel group=16 blocks=tokens rotation=hadamard",
+  "linear:4 scales=balanced", "trellis:3 scales=balanced", "clustered:4 scales=balanced",
+  "bcq:4 group=32 scales=balanced", "rotated:2 scales=balanced mean=removed",
   "microscaling", "microscaling format=nvfp4 rotation=hadamard", "microscaling format=mxint8",
   "pyramid:2", "pyramid:4 mean=removed", "seeded",
 ]

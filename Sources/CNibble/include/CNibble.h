@@ -105,7 +105,13 @@ typedef enum nibble_rule {
   NIBBLE_RULE_CODEBOOKS = 8,
 } nibble_rule;
 
-// Encodes rows [tokens][channels] (finite, already centred and rotated) into codes and side data.
+// For strips with scales by token and by channel: stores scales by channel and divides the rows by
+// them, so that rows and columns of each block have equal root mean squares (Sinkhorn and Knopp
+// 1967). Other strips stay as they are.
+void nibble_balance(const nibble_strip *strip, float *rows, uint8_t *side);
+
+// Encodes rows [tokens][channels] (finite, already centred, rotated and balanced) into codes and
+// side data.
 // `levels` is the number of table entries in use. `scratch` has nibble_encode_scratch_bytes(strip)
 // bytes, aligned to 64.
 void nibble_encode(const nibble_strip *strip, nibble_rule rule, int32_t levels, const float *rows,
