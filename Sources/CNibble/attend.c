@@ -42,6 +42,7 @@ typedef struct {
   const int8_t *table;
   float table_scale, table_zero;
   const uint16_t *token_scale, *token_zero, *channel_scale, *channel_zero;
+  const uint16_t *outlier_index, *outlier_value;
   ptrdiff_t ahead;
 } block_view;
 
@@ -67,6 +68,10 @@ static void view_block(block_view *view, const nibble_strip *strip, const uint8_
   view->token_zero = at(side, strip->token_zero, token);
   view->channel_scale = at(side, strip->channel_scale, channel);
   view->channel_zero = at(side, strip->channel_zero, channel);
+  const int32_t outlier = block * strip->outlier_count,
+                outliers = strip->tokens / strip->block_tokens * strip->outlier_count;
+  view->outlier_index = at(side, strip->outliers, outlier);
+  view->outlier_value = at(side, strip->outliers, outliers + outlier);
   view->table = nibble_constant_table(strip->kind);
   if (!view->table) view->table = strip->fixed_table;
   view->table_scale = strip->fixed_scale;
@@ -195,6 +200,20 @@ static void score_chunk(const nibble_kernels *kernels, const nibble_rows *rows, 
   }
 }
 
+// What the codes leave of the largest keys. Queries and scores are floats here.
+static void score_outliers(const nibble_rows *rows, int32_t first, const block_view *keys,
+                           scratch_memory *s) {
+  if (!keys->outlier_index) return;
+  const int32_t channels = keys->strip->channels, count = chunk_of(rows, first);
+  const float *queries = rows->queries + (size_t)first * (size_t)channels;
+  for (int32_t i = 0; i < keys->strip->outlier_count; i++) {
+    const int32_t t = keys->outlier_index[i] / channels, d = keys->outlier_index[i] % channels;
+    const float value = nibble_from_bfloat16(keys->outlier_value[i]);
+    for (int32_t row = 0; row < count; row++)
+      s->scores[row][keys->token + t] += queries[row * channels + d] * value;
+  }
+}
+
 // Hides what a row may not see.
 static void mask_row(const nibble_rows *rows, int32_t row, int64_t first_position, int32_t present,
                      int32_t tokens, float *scores) {
@@ -285,6 +304,21 @@ static void weigh_chunk(const nibble_kernels *kernels, const nibble_rows *rows, 
   }
 }
 
+// What the codes leave of the largest values.
+static void weigh_outliers(const nibble_rows *rows, int32_t first, const nibble_partial *partial,
+                           const block_view *values, const scratch_memory *s) {
+  if (!values->outlier_index) return;
+  const int32_t channels = values->strip->channels, padded = nibble_padded_channels(channels);
+  const int32_t count = chunk_of(rows, first);
+  float *accumulators = partial->accumulator + (size_t)first * (size_t)padded;
+  for (int32_t i = 0; i < values->strip->outlier_count; i++) {
+    const int32_t t = values->outlier_index[i] / channels, d = values->outlier_index[i] % channels;
+    const float value = nibble_from_bfloat16(values->outlier_value[i]);
+    for (int32_t row = 0; row < count; row++)
+      accumulators[row * padded + d] += s->scores[row][values->token + t] * value;
+  }
+}
+
 // ---- Pages
 
 // What the rows of a call see at all: pages outside are not read.
@@ -334,11 +368,15 @@ static void attend_stretch(const nibble_kernels *kernels, const nibble_rows *row
   const nibble_strip *strip = keys->blocks[0].strip;
   const int32_t tokens = stretch_tokens(strip), padded = nibble_padded_channels(strip->channels);
   for (int32_t first = 0; first < rows->count; first += CHUNK_ROWS) {
-    for (int32_t i = 0; i < keys->count; i++)
+    for (int32_t i = 0; i < keys->count; i++) {
       score_chunk(kernels, rows, first, &keys->blocks[i], s);
+      score_outliers(rows, first, &keys->blocks[i], s);
+    }
     soften_chunk(kernels, rows, first, partial, first_position, present, tokens, padded, s);
-    for (int32_t i = 0; i < values->count; i++)
+    for (int32_t i = 0; i < values->count; i++) {
       weigh_chunk(kernels, rows, first, partial, &values->blocks[i], s);
+      weigh_outliers(rows, first, partial, &values->blocks[i], s);
+    }
   }
 }
 

@@ -2,7 +2,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "kernels.h"
+#include "encode.h"
 
 // One row in an exact strip's precision, in the order of its channels.
 static const void *narrow_row(const nibble_strip *strip, const float *row, uint16_t *narrow) {
@@ -66,14 +66,67 @@ static void read_rows(const nibble_strip *strip, const uint8_t *codes, int32_t f
   }
 }
 
-static float coded_value(const nibble_strip *strip, const uint8_t *base, const int8_t *table,
-                         int32_t t, int32_t d) {
-  const int32_t tokens = strip->block_tokens, group = strip->group_channels;
-  const uint8_t *codes =
-      base + d / group * nibble_block_bytes(strip->kind, strip->is_values, tokens, group);
-  const uint8_t index =
-      nibble_index_at(strip->kind, strip->is_values, codes, tokens, group, t, d % group);
-  return strip->kind == NIBBLE_INT8 ? (float)(int8_t)index : (float)table[index];
+// A strip's table, wherever it is.
+typedef struct {
+  const int8_t *entries;
+  float scale, zero;
+} strip_table;
+
+static strip_table table_of(const nibble_strip *strip, const uint8_t *side) {
+  strip_table table = {nibble_constant_table(strip->kind), strip->fixed_scale, strip->fixed_zero};
+  if (!table.entries) table.entries = strip->fixed_table;
+  if (strip->table >= 0) {
+    table.entries = (const int8_t *)side + strip->table;
+    memcpy(&table.scale, side + strip->table + NIBBLE_TABLE_ENTRIES, sizeof(float));
+    memcpy(&table.zero, side + strip->table + NIBBLE_TABLE_ENTRIES + 4, sizeof(float));
+  }
+  return table;
+}
+
+static uint16_t side_value(const uint8_t *side, int32_t offset, int32_t index) {
+  return ((const uint16_t *)(const void *)(side + offset))[index];
+}
+
+static float dense_value(const nibble_strip *strip, const strip_table *table, const uint8_t *codes,
+                         const uint8_t *side, int32_t token, int32_t d) {
+  const int32_t tokens = strip->block_tokens, group = strip->group_channels, block = token / tokens;
+  const uint8_t *base =
+      codes + (size_t)block * (size_t)nibble_strip_block_bytes(strip) +
+      d / group * nibble_block_bytes(strip->kind, strip->is_values, tokens, group);
+  const uint8_t index = nibble_index_at(strip->kind, strip->is_values, base, tokens, group,
+                                        token % tokens, d % group);
+  const float entry =
+      strip->kind == NIBBLE_INT8 ? (float)(int8_t)index : (float)table->entries[index];
+  const int32_t of_token = d / group * strip->tokens + token,
+                of_channel = block * strip->channels + d;
+  float zero = table->zero, scale = table->scale;
+  if (strip->token_zero >= 0)
+    zero += nibble_from_float16(side_value(side, strip->token_zero, of_token));
+  if (strip->channel_zero >= 0)
+    zero += nibble_from_float16(side_value(side, strip->channel_zero, of_channel));
+  if (strip->token_scale >= 0)
+    scale *= nibble_from_bfloat16(side_value(side, strip->token_scale, of_token));
+  if (strip->channel_scale >= 0)
+    scale *= nibble_from_bfloat16(side_value(side, strip->channel_scale, of_channel));
+  return (entry - zero) * scale;
+}
+
+float nibble_dense_value(const nibble_strip *strip, const uint8_t *codes, const uint8_t *side,
+                         int32_t token, int32_t channel) {
+  const strip_table table = table_of(strip, side);
+  return dense_value(strip, &table, codes, side, token, channel);
+}
+
+static void add_outliers(const nibble_strip *strip, const uint8_t *side, int32_t first,
+                         int32_t count, float *rows) {
+  const int32_t wanted = strip->outlier_count, blocks = strip->tokens / strip->block_tokens;
+  for (int32_t i = 0; i < blocks * wanted; i++) {
+    const int32_t index = side_value(side, strip->outliers, i),
+                  token = i / wanted * strip->block_tokens + index / strip->channels - first;
+    if (token >= 0 && token < count)
+      rows[token * strip->channels + index % strip->channels] +=
+          nibble_from_bfloat16(side_value(side, strip->outliers, blocks * wanted + i));
+  }
 }
 
 void nibble_decode(const nibble_strip *strip, const uint8_t *codes, const uint8_t *side,
@@ -82,35 +135,11 @@ void nibble_decode(const nibble_strip *strip, const uint8_t *codes, const uint8_
     read_rows(strip, codes, first, count, rows);
     return;
   }
-  const int8_t *table = nibble_constant_table(strip->kind);
-  if (!table) table = strip->table >= 0 ? (const int8_t *)side + strip->table : strip->fixed_table;
-  float table_scale = strip->fixed_scale, table_zero = strip->fixed_zero;
-  if (strip->table >= 0) {
-    memcpy(&table_scale, side + strip->table + NIBBLE_TABLE_ENTRIES, sizeof(float));
-    memcpy(&table_zero, side + strip->table + NIBBLE_TABLE_ENTRIES + 4, sizeof(float));
-  }
-  for (int32_t token = first; token < first + count; token++) {
-    const int32_t block = token / strip->block_tokens, t = token % strip->block_tokens;
-    const uint8_t *base = codes + (size_t)block * (size_t)nibble_strip_block_bytes(strip);
-    for (int32_t d = 0; d < strip->channels; d++, rows++) {
-      const int32_t of_token = d / strip->group_channels * strip->tokens + token;
-      const int32_t of_channel = block * strip->channels + d;
-      float zero = table_zero, scale = table_scale;
-      if (strip->token_zero >= 0)
-        zero += nibble_from_float16(
-            ((const uint16_t *)(const void *)(side + strip->token_zero))[of_token]);
-      if (strip->channel_zero >= 0)
-        zero += nibble_from_float16(
-            ((const uint16_t *)(const void *)(side + strip->channel_zero))[of_channel]);
-      if (strip->token_scale >= 0)
-        scale *= nibble_from_bfloat16(
-            ((const uint16_t *)(const void *)(side + strip->token_scale))[of_token]);
-      if (strip->channel_scale >= 0)
-        scale *= nibble_from_bfloat16(
-            ((const uint16_t *)(const void *)(side + strip->channel_scale))[of_channel]);
-      *rows = (coded_value(strip, base, table, t, d) - zero) * scale;
-    }
-  }
+  const strip_table table = table_of(strip, side);
+  for (int32_t i = 0; i < count; i++)
+    for (int32_t d = 0; d < strip->channels; d++)
+      rows[i * strip->channels + d] = dense_value(strip, &table, codes, side, first + i, d);
+  if (strip->outliers >= 0) add_outliers(strip, side, first, count, rows);
 }
 
 ptrdiff_t nibble_first_outside(const float *values, size_t count, float limit) {

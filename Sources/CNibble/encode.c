@@ -21,12 +21,22 @@ static size_t tiles_of(const nibble_strip *strip) {
   return nibble_whole_tiles(strip->is_values, strip->block_tokens, strip->channels);
 }
 
-size_t nibble_encode_scratch_bytes(const nibble_strip *strip) {
+static size_t code_scratch_bytes(const nibble_strip *strip) {
   if (nibble_is_trellis(strip->kind)) return nibble_trellis_scratch_bytes(strip);
   if (nibble_has_selectors(strip->kind)) return nibble_bcq_scratch_bytes(strip);
   const size_t values = (size_t)strip->tokens * (size_t)strip->channels;
   return values * (sizeof(float) + 1) + tiles_of(strip) * NIBBLE_TILE +
          2 * HISTOGRAM_BINS * sizeof(double) + 256;
+}
+
+static size_t outlier_scratch_bytes(const nibble_strip *strip) {
+  if (strip->outliers < 0) return 0;
+  const size_t count = (size_t)(strip->tokens / strip->block_tokens) * (size_t)strip->outlier_count;
+  return (count * sizeof(float) + 63) & ~(size_t)63;
+}
+
+size_t nibble_encode_scratch_bytes(const nibble_strip *strip) {
+  return outlier_scratch_bytes(strip) + code_scratch_bytes(strip);
 }
 
 static encode_memory divide(const nibble_strip *strip, void *scratch) {
@@ -397,17 +407,13 @@ static void encode_even(const nibble_kernels *kernels, const nibble_strip *strip
 
 // ---- The public functions
 
-void nibble_encode(const nibble_strip *strip, nibble_rule rule, int32_t levels, const float *rows,
-                   uint8_t *codes, uint8_t *side, void *scratch) {
+static void encode_codes(const nibble_strip *strip, nibble_rule rule, int32_t levels,
+                         const float *rows, uint8_t *codes, uint8_t *side, void *scratch) {
   nibble_strip plain;
   if (nibble_is_balanced(strip)) {
     plain = *strip;
     plain.channel_scale = -1;
     strip = &plain;
-  }
-  if (rule == NIBBLE_RULE_COPY) {
-    nibble_write_rows(strip, codes, 0, strip->tokens, rows, (size_t)strip->channels);
-    return;
   }
   if (rule == NIBBLE_RULE_TRELLIS) {
     nibble_encode_trellis(strip, rows, codes, side, scratch);
@@ -427,4 +433,18 @@ void nibble_encode(const nibble_strip *strip, nibble_rule rule, int32_t levels, 
     encode_even(kernels, strip, rule, levels, rows, side, m.codes);
   sign_int8(strip, m.codes);
   pack(strip, &m, codes);
+}
+
+void nibble_encode(const nibble_strip *strip, nibble_rule rule, int32_t levels, float *rows,
+                   uint8_t *codes, uint8_t *side, void *scratch) {
+  if (rule == NIBBLE_RULE_COPY) {
+    nibble_write_rows(strip, codes, 0, strip->tokens, rows, (size_t)strip->channels);
+    return;
+  }
+  float *taken = scratch;
+  nibble_take_outliers(strip, rows, side, taken);
+  nibble_balance(strip, rows, side);
+  encode_codes(strip, rule, levels, rows, codes, side,
+               (uint8_t *)scratch + outlier_scratch_bytes(strip));
+  nibble_put_outliers(strip, codes, side, taken);
 }

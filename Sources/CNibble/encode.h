@@ -81,6 +81,20 @@ static inline void nibble_rows_of_tiles(bool is_values, int32_t block_tokens, in
                       : tiles[nibble_tile_of_key(t, i, block_tokens)][nibble_byte_of_key(t, i)];
 }
 
+// For strips with scales by token and by channel: stores scales by channel and divides the rows by
+// them, so that rows and columns of each block have equal root mean squares (Sinkhorn and Knopp
+// 1967). Other strips stay as they are.
+void nibble_balance(const nibble_strip *strip, float *rows, uint8_t *side);
+
+// For strips with outliers: takes the largest values out of the rows and, once the rest is encoded,
+// stores what its codes leave of them. `taken` has room for all.
+void nibble_take_outliers(const nibble_strip *strip, float *rows, uint8_t *side, float *taken);
+void nibble_put_outliers(const nibble_strip *strip, const uint8_t *codes, uint8_t *side,
+                         const float *taken);
+// What the codes alone stand for.
+float nibble_dense_value(const nibble_strip *strip, const uint8_t *codes, const uint8_t *side,
+                         int32_t token, int32_t channel);
+
 // Packs codes in the order of tiles, one a byte. `tiles` has whole packing units.
 void nibble_pack_tiles(int32_t kind, const uint8_t (*tiles)[NIBBLE_TILE], int32_t count,
                        uint8_t *codes);

@@ -8,7 +8,8 @@ extension CodecDescription: CustomStringConvertible {
 
   /// The keys of a codec mapping, beside `codec`, in the order in which they are written.
   public static let optionNames = [
-    "bits", "format", "axis", "group", "zero_point", "clip", "scales", "blocks", "rotation", "mean",
+    "bits", "format", "axis", "group", "zero_point", "clip", "scales", "outliers", "blocks",
+    "rotation", "mean",
   ]
 
   /// The code's name, without bits.
@@ -55,6 +56,7 @@ extension CodecDescription: CustomStringConvertible {
     if zeroPoint != plain.zeroPoint { options.append(("zero_point", String(zeroPoint))) }
     if clipsRange { options.append(("clip", "search")) }
     if balancesScales { options.append(("scales", "balanced")) }
+    if outlierPercent != 0 { options.append(("outliers", Self.text(percent: outlierPercent))) }
     if blocks != plain.blocks { options.append(("blocks", blocks.rawValue)) }
     if isRotated != plain.isRotated {
       options.append(("rotation", isRotated ? "hadamard" : "none"))
@@ -121,6 +123,11 @@ extension CodecDescription: CustomStringConvertible {
       clipsRange = try Self.choice(option, value, yes: "search", no: "none")
     case "scales":
       balancesScales = try Self.choice(option, value, yes: "balanced", no: "plain")
+    case "outliers":
+      guard let percent = Double(value), percent >= 0, percent <= Self.largestOutlierPercent else {
+        throw .invalidOption(name: option, value: value, expected: ["a percentage from 0 to 10"])
+      }
+      outlierPercent = percent
     case "blocks":
       guard let blocks = BlockShape(rawValue: value) else {
         throw .invalidOption(
@@ -137,6 +144,12 @@ extension CodecDescription: CustomStringConvertible {
     default:
       throw .unknownOption(name: option, nearest: nearest(option, among: Self.optionNames))
     }
+  }
+
+  static let largestOutlierPercent = 10.0
+
+  private static func text(percent: Double) -> String {
+    percent == percent.rounded() ? String(Int(percent)) : String(percent)
   }
 
   private mutating func set(format: String) throws(CodecError) {

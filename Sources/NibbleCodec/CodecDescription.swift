@@ -69,6 +69,8 @@ public struct CodecDescription: Hashable, Sendable {
   public var clipsRange: Bool
   /// Whether scales by channel and page stand beside those by token, so that both rows and columns are of equal size.
   public var balancesScales: Bool
+  /// Percent of a block's values, the largest ones, that are kept apart; 0 for none.
+  public var outlierPercent: Double
   /// What chooses a codebook (`bcq` only).
   public var blocks: BlockShape
   /// Whether rows pass through the random signed Hadamard transform before they are encoded.
@@ -92,6 +94,7 @@ public struct CodecDescription: Hashable, Sendable {
     zeroPoint = code == .linear
     clipsRange = false
     balancesScales = false
+    outlierPercent = 0
     blocks = .channels
     isRotated = code == .rotated || code == .trellis
     removesMean = false

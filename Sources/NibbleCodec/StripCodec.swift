@@ -29,11 +29,13 @@ public struct StripCodec: Sendable {
     public var codes: Int
     /// Tables fitted to the strip.
     public var tables: Int
-    /// Scales and zero points.
+    /// Scales, zero points, and values kept apart.
     public var scales: Int
 
+    /// Everything but the codes.
+    var side: Int { tables + scales }
     /// Everything.
-    public var total: Int { codes + tables + scales }
+    public var total: Int { codes + side }
   }
 
   /// Binds a description to a shape.
@@ -180,7 +182,7 @@ public struct StripCodec: Sendable {
 extension StripCodec {
   /// Bytes of codes and of side information: where a page puts its strips.
   package var codeBytes: Int { bytes.codes }
-  package var sideBytes: Int { bytes.tables + bytes.scales }
+  package var sideBytes: Int { bytes.side }
 
   /// The C layout.
   ///
@@ -207,7 +209,6 @@ extension StripCodec {
       return
     }
     withUnsafePointer(to: layout) { layout in
-      nibble_balance(layout, rows, side)
       nibble_encode(layout, rule, Int32(levels), rows, codes, side, scratch.memory)
     }
   }

@@ -28,6 +28,7 @@ struct StripLayoutBuilder {
     layout.channel_scale = -1
     layout.channel_zero = -1
     layout.table = -1
+    layout.outliers = -1
     layout.fixed_scale = 1
   }
 
@@ -51,9 +52,10 @@ struct StripLayoutBuilder {
     case .bcq: try codebooks()
     case .microscaling, .pyramid, .seeded, .custom: break
     }
+    addOutliers()
     nibble_strip_measure(&layout)
     bytes.codes = Int(layout.code_bytes)
-    layout.side_bytes = Int32(bytes.tables + bytes.scales)
+    layout.side_bytes = Int32(bytes.side)
   }
 
   // MARK: - Kinds
@@ -161,11 +163,20 @@ struct StripLayoutBuilder {
     }
   }
 
+  /// An index of 16 bits and a bfloat16 for each.
+  private mutating func addOutliers() {
+    guard description.outlierPercent > 0 else { return }
+    let values = Double(blockTokens * headDim)
+    let count = max(1, Int((values * description.outlierPercent / 100).rounded()))
+    layout.outlier_count = Int32(count)
+    layout.outliers = addSide(4 * count * (pageTokens / blockTokens), to: \.scales)
+  }
+
   private mutating func addSide(
     _ count: Int,
     to part: WritableKeyPath<StripCodec.Bytes, Int>
   ) -> Int32 {
-    let offset = bytes.tables + bytes.scales
+    let offset = bytes.side
     bytes[keyPath: part] += (count + 3) & ~3
     return Int32(offset)
   }
@@ -223,6 +234,15 @@ struct StripLayoutBuilder {
       description.balancesScales && (!hasTokenScales || description.pageCodec != nil),
       "scales=balanced",
       because: "it adds to scales by token, which this codec does not have"
+    )
+    let hasPercent = (0...CodecDescription.largestOutlierPercent).contains(
+      description.outlierPercent
+    )
+    try refuse(
+      description.outlierPercent != 0
+        && (!hasPercent || description.isExactRows || description.pageCodec != nil),
+      "outliers=\(description.outlierPercent)",
+      because: "outliers are 0 to 10 percent beside codes in tiles"
     )
     let choosesOthers = description.blocks != .channels && description.code != .bcq
     try refuse(choosesOthers, "blocks=tokens", because: "it has one table for all values")

@@ -95,15 +95,23 @@ BALANCED = [
     "trellis:2 scales=balanced",
     "bcq:4 scales=balanced",
 ]
+OUTLIERS = [
+    "linear:2 outliers=1",
+    "linear:3 axis=channel outliers=0.5",
+    "clustered:3 scales=balanced outliers=2",
+    "clustered:2 axis=none outliers=1",
+    "trellis:2 outliers=1",
+    "bcq:2 blocks=tokens outliers=1 mean=removed",
+]
 BCQ_GROUPED = ["bcq:4 group=16", "bcq:2 group=32 blocks=tokens", "bcq:4 axis=channel group=16 blocks=tokens"]
 FILES = [
     (16, 8, [*CODECS, *BCQ, *INTERCHANGE]),
     (16, 24, [*CODECS, *CLIPPED, *BCQ, *INTERCHANGE]),
-    (16, 64, [*TRELLIS, *BALANCED]),
+    (16, 64, [*TRELLIS, *BALANCED, *OUTLIERS]),
     (48, 24, ["float16", *FEW, "linear:2 axis=channel group=16", *TRELLIS]),
-    (64, 64, [*FEW[1:], *GROUPED, *BY_BLOCK, *BCQ, *BCQ_GROUPED, *BALANCED, "bcq:3 group=32 scales=balanced", *TRELLIS, "trellis:4 mean=removed"]),
+    (64, 64, [*FEW[1:], *GROUPED, *BY_BLOCK, *BCQ, *BCQ_GROUPED, *BALANCED, "bcq:3 group=32 scales=balanced", *OUTLIERS, *TRELLIS, "trellis:4 mean=removed"]),
     (64, 80, ["linear:4", "linear:4 group=16", "linear:4 axis=channel", *FEW[3:], *CLIPPED, *TRELLIS, *BCQ, *INTERCHANGE[:5]]),
-    (128, 8, ["float16", "float32", *FEW, *BY_BLOCK, "clustered:3 axis=channel", *BALANCED[:3]]),
+    (128, 8, ["float16", "float32", *FEW, *BY_BLOCK, "clustered:3 axis=channel", *BALANCED[:3], *OUTLIERS[:4]]),
 ]
 
 

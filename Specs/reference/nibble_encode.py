@@ -14,10 +14,12 @@ from nibble_page import (
     ROWS,
     F,
     chain_pieces,
+    decode_codes,
     from_bfloat16,
     from_float16,
     in_chains,
     lloyd_max,
+    outliers,
     pack,
     pack_pieces,
     row_places,
@@ -45,6 +47,8 @@ def encode(strip, rows, mean=None):
     if strip.codec.name in OPAQUE:
         return interchange.encode(strip.codec, rows).ljust(strip.code_bytes, b"\0")
     side = bytearray(strip.side_bytes)
+    if strip.codec.outliers:
+        whole, rows = rows, take_outliers(strip, rows, side)
     with np.errstate(over="ignore", under="ignore"):
         if strip.codec.balanced:
             rows = balance(strip, rows, side)
@@ -55,13 +59,38 @@ def encode(strip, rows, mean=None):
         elif strip.codec.name == "bcq":
             codes, books = encode_codebooks(strip, rows, side)
         elif strip.codec.name == "trellis":
-            return encode_trellis(strip, rows, side)
+            data = encode_trellis(strip, rows, side)
+            codes = None
         else:
             codes = encode_even(strip, rows, side)
-    data = pack(strip, codes)
+    if codes is not None:
+        data = pack(strip, codes)
     if strip.codec.name == "bcq":
         data = write_selectors(data, selector_bits(strip), books)
+    if strip.codec.outliers:
+        put_outliers(strip, whole, data, side)
     return data.tobytes() + bytes(side)
+
+
+def take_outliers(strip, rows, side):
+    """Stores where the largest values of each block are, and returns the rows without them."""
+    result = rows.reshape(strip.blocks, -1).copy()
+    indices = []
+    for block in result:
+        order = np.argsort(-np.abs(block), kind="stable")  # of equal ones the first
+        indices.append(np.sort(order[: strip.outlier_count]))
+        block[indices[-1]] = 0
+    data = np.array(indices, "<u2").tobytes()
+    side[strip.outliers_at : strip.outliers_at + len(data)] = data
+    return result.reshape(rows.shape)
+
+
+def put_outliers(strip, rows, data, side):
+    """Stores what the codes leave of them."""
+    index, _ = outliers(strip, np.frombuffer(bytes(side), np.uint8))
+    dense = decode_codes(strip, data, np.frombuffer(bytes(side), np.uint8)).ravel()
+    kept = to_bfloat16(rows.ravel()[index] - dense[index]).astype("<u2").tobytes()
+    side[strip.outliers_at + len(kept) :] = kept
 
 
 def encode_rows(strip, rows):
@@ -191,7 +220,7 @@ def even_levels(strip, sets, low, high, step, side):
         scale = store_scale(strip, side, scale)
         spacing = inverse(scale)
         bits = to_float16(-low * spacing - shift)
-        side[strip.zero_at :] = bits.tobytes()
+        side[strip.zero_at : strip.zero_at + bits.nbytes] = bits.tobytes()
         zero = from_float16(bits) + shift
     else:
         factor = F(1) - F(0.04) * step
@@ -258,7 +287,7 @@ def encode_trellis(strip, rows, side):
         if along > 0 and square > 0:
             scale[token] = scale[token] * (along / (square * unit))
     store_scale(strip, side, scale)
-    return pack_pieces(strip, chain_pieces(strip), codes).tobytes() + bytes(side)
+    return pack_pieces(strip, chain_pieces(strip), codes)
 
 
 def encode_fitted(strip, rows, side):

@@ -52,6 +52,7 @@ class Codec:
     group: int = 0  # 0: the whole row, or the whole block
     zero_point: bool = False
     clip: bool = False
+    outliers: float = 0.0  # percent of a block's values
     balanced: bool = False  # scales by channel beside those by token
     blocks: str = "channels"  # what chooses a codebook
     format: str = "mxfp4"
@@ -81,6 +82,8 @@ def parse_codec(text):
             codec.clip = value == "search"
         elif key == "scales" and value in ("balanced", "plain"):
             codec.balanced = value == "balanced"
+        elif key == "outliers" and 0 <= float(value) <= 10:
+            codec.outliers = float(value)
         elif key == "format" and value in interchange.BLOCK and name == "microscaling":
             codec.format, codec.bits = value, 8 if value == "mxint8" else 4
         elif key == "blocks" and value in ("channels", "tokens") and name == "bcq":
@@ -101,6 +104,8 @@ def parse_codec(text):
         raise PageError("rotated is by token, symmetric and rotated")
     if name == "trellis" and (codec.axis != "token" or codec.group or codec.zero_point):
         raise PageError("trellis is by token, whole rows, and symmetric")
+    if codec.outliers and (name in ROWS or name in OPAQUE):
+        raise PageError("outliers are kept beside codes in tiles")
     if codec.balanced and (name in ROWS or name in OPAQUE or codec.axis != "token"):
         raise PageError("balanced scales add to scales by token")
     if name in OPAQUE and (codec.axis != "token" or codec.group or codec.zero_point):
@@ -197,8 +202,16 @@ class Strip:
         if codec.name == "clustered":
             self.table_at, self.table_bytes = 0, 24
             self.side_bytes = 24
-            if codec.axis == "none":
-                return
+        if codec.axis != "none":
+            self._place_scales()
+        if codec.outliers:
+            values = self.block_tokens * self.channels
+            self.outlier_count = max(1, math.floor(values * codec.outliers / 100 + 0.5))
+            self.outliers_at = self.side_bytes
+            self.side_bytes += 4 * self.blocks * self.outlier_count
+
+    def _place_scales(self):
+        codec = self.codec
         self.scale_shape = (self.channels // self.group, self.tokens)
         if codec.axis == "channel":
             self.scale_shape = (self.blocks, self.channels)
@@ -441,7 +454,18 @@ def decode_codes(strip, codes, side):
         values = entries[read_selectors(codes, selector_bits(strip)), unpack(strip, codes)]
     else:
         values = entries[unpack(strip, codes)]
-    return (values - zero) * scale
+    rows = (values - zero) * scale
+    if strip.codec.outliers:
+        index, kept = outliers(strip, side)
+        rows.ravel()[index] += kept
+    return rows
+
+
+def outliers(strip, side):
+    """Where values that are kept apart lie among all of the strip, and what they add."""
+    data = side[strip.outliers_at :].view("<u2").reshape(2, strip.blocks, -1)
+    first = np.arange(strip.blocks)[:, None] * strip.block_tokens * strip.channels
+    return (data[0].astype(np.int64) + first).ravel(), from_bfloat16(data[1].ravel())
 
 
 def table(strip, side):

@@ -134,11 +134,14 @@ static void compare_strip(const codec *codec, const nibble_strip *strip) {
   uint8_t *truth = exact_memory(code_bytes + side_bytes);
   random_normals(rows, count, 0.2f);
   nibble_select_isa("scalar");
-  nibble_encode(strip, codec->rule, codec->levels, rows, truth, truth + code_bytes, scratch);
+  float *copy = exact_memory(count * sizeof *copy);
+  memcpy(copy, rows, count * sizeof *copy);
+  nibble_encode(strip, codec->rule, codec->levels, copy, truth, truth + code_bytes, scratch);
   for (const char *const *isa = nibble_available_isas(); *isa; isa++) {
     nibble_select_isa(*isa);
     uint8_t *codes = exact_memory(code_bytes), *side = exact_memory(side_bytes);
-    nibble_encode(strip, codec->rule, codec->levels, rows, codes, side, scratch);
+    memcpy(copy, rows, count * sizeof *copy);
+    nibble_encode(strip, codec->rule, codec->levels, copy, codes, side, scratch);
     CHECK(
         memcmp(codes, truth, code_bytes) == 0 && memcmp(side, truth + code_bytes, side_bytes) == 0,
         "%s: %s of %d x %d differs from scalar", *isa, codec->name, strip->tokens, strip->channels);
@@ -151,6 +154,7 @@ static void compare_strip(const codec *codec, const nibble_strip *strip) {
     free(side);
   }
   free(rows);
+  free(copy);
   free(decoded);
   free(scratch);
   free(truth);
@@ -183,7 +187,8 @@ static void compare_edge(const codec *codec, const nibble_strip *strip, int32_t 
   const size_t count = (size_t)strip->tokens * (size_t)channels;
   const size_t code_bytes = (size_t)strip->code_bytes, side_bytes = (size_t)strip->side_bytes;
   float *rows = exact_memory(count * sizeof *rows), *decoded = exact_memory(count * sizeof *rows);
-  float *truth = exact_memory(count * sizeof *rows), top = 0;
+  float *truth = exact_memory(count * sizeof *rows), *copy = exact_memory(count * sizeof *rows);
+  float top = 0;
   // One bit fits a row in the sense of squares, not each value.
   const float bound = codec->kind == NIBBLE_TRELLIS1 ? 2 : 1.01f;
   void *scratch = exact_memory(nibble_encode_scratch_bytes(strip));
@@ -194,7 +199,8 @@ static void compare_edge(const codec *codec, const nibble_strip *strip, int32_t 
   for (const char *const *isa = nibble_available_isas(); *isa; isa++) {
     nibble_select_isa(*isa);
     uint8_t *codes = exact_memory(code_bytes), *side = exact_memory(side_bytes);
-    nibble_encode(strip, codec->rule, codec->levels, rows, codes, side, scratch);
+    memcpy(copy, rows, count * sizeof *copy);
+    nibble_encode(strip, codec->rule, codec->levels, copy, codes, side, scratch);
     nibble_decode(strip, codes, side, 0, strip->tokens, decoded);
     bool is_near = true;
     for (size_t i = 0; i < count; i++) is_near &= fabsf(decoded[i] - rows[i]) <= bound * top;
@@ -206,6 +212,7 @@ static void compare_edge(const codec *codec, const nibble_strip *strip, int32_t 
     free(side);
   }
   free(rows);
+  free(copy);
   free(decoded);
   free(truth);
   free(scratch);

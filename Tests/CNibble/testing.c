@@ -70,47 +70,54 @@ double relative_error(const float *a, const float *b, size_t count) {
 // ---- Strips
 
 const codec codecs[] = {
-    {"float32", NIBBLE_FLOAT32, NIBBLE_RULE_COPY, 0, NO_SCALES, 0, 0, 0},
-    {"float16", NIBBLE_FLOAT16, NIBBLE_RULE_COPY, 0, NO_SCALES, 0, 0, 3e-4f},
-    {"bfloat16", NIBBLE_BFLOAT16, NIBBLE_RULE_COPY, 0, NO_SCALES, 0, 0, 3e-3f},
-    {"int8", NIBBLE_INT8, NIBBLE_RULE_SYMMETRIC, 256, PER_TOKEN, 0, 0, 0.01f},
-    {"int8 by groups", NIBBLE_INT8, NIBBLE_RULE_SYMMETRIC, 256, PER_TOKEN, 16, 0, 0.01f},
-    {"int8 by channel", NIBBLE_INT8, NIBBLE_RULE_SYMMETRIC, 256, PER_CHANNEL, 0, 0, 0.01f},
-    {"linear 8", NIBBLE_INT8, NIBBLE_RULE_ZERO_POINT, 256, PER_TOKEN, 0, 0, 0.01f},
-    {"linear 4", NIBBLE_CODES4, NIBBLE_RULE_ZERO_POINT, 16, PER_TOKEN, 0, 0, 0.14f},
-    {"linear 3", NIBBLE_CODES3, NIBBLE_RULE_ZERO_POINT, 8, PER_TOKEN, 0, 0, 0.3f},
-    {"linear 2", NIBBLE_CODES2, NIBBLE_RULE_ZERO_POINT, 4, PER_TOKEN, 0, 0, 0.7f},
-    {"symmetric 4", NIBBLE_CODES4, NIBBLE_RULE_SYMMETRIC, 16, PER_TOKEN, 0, 0, 0.16f},
-    {"linear 4 by channel", NIBBLE_CODES4, NIBBLE_RULE_ZERO_POINT, 16, PER_CHANNEL, 0, 0, 0.14f},
-    {"linear 3 by channel", NIBBLE_CODES3, NIBBLE_RULE_ZERO_POINT, 8, PER_CHANNEL, 0, 32, 0.3f},
-    {"linear 4 by groups", NIBBLE_CODES4, NIBBLE_RULE_ZERO_POINT, 16, PER_TOKEN, 32, 0, 0.14f},
-    {"linear 2 by groups", NIBBLE_CODES2, NIBBLE_RULE_ZERO_POINT, 4, PER_TOKEN, 64, 0, 0.7f},
-    {"clustered 4", NIBBLE_CODES4, NIBBLE_RULE_FITTED, 16, PER_TOKEN, 0, 0, 0.14f},
-    {"clustered 3", NIBBLE_CODES3, NIBBLE_RULE_FITTED, 8, PER_TOKEN, 0, 0, 0.25f},
-    {"clustered 2", NIBBLE_CODES2, NIBBLE_RULE_FITTED, 4, PER_TOKEN, 0, 0, 0.45f},
-    {"clustered 4, table only", NIBBLE_CODES4, NIBBLE_RULE_FITTED, 16, NO_SCALES, 0, 0, 0.14f},
-    {"clustered 3 by channel", NIBBLE_CODES3, NIBBLE_RULE_FITTED, 8, PER_CHANNEL, 0, 0, 0.25f},
-    {"fixed 4", NIBBLE_CODES4, NIBBLE_RULE_FIXED, 16, PER_TOKEN, 0, 0, 0.2f},
-    {"fixed 3", NIBBLE_CODES3, NIBBLE_RULE_FIXED, 8, PER_TOKEN, 0, 0, 0.3f},
-    {"fixed 2", NIBBLE_CODES2, NIBBLE_RULE_FIXED, 4, PER_TOKEN, 0, 0, 0.5f},
-    {"clipped 4", NIBBLE_CODES4, NIBBLE_RULE_ZERO_POINT_CLIPPED, 16, PER_TOKEN, 0, 0, 0.14f},
+    {"float32", NIBBLE_FLOAT32, NIBBLE_RULE_COPY, 0, NO_SCALES, 0, 0, 0, 0},
+    {"float16", NIBBLE_FLOAT16, NIBBLE_RULE_COPY, 0, NO_SCALES, 0, 0, 3e-4f, 0},
+    {"bfloat16", NIBBLE_BFLOAT16, NIBBLE_RULE_COPY, 0, NO_SCALES, 0, 0, 3e-3f, 0},
+    {"int8", NIBBLE_INT8, NIBBLE_RULE_SYMMETRIC, 256, PER_TOKEN, 0, 0, 0.01f, 0},
+    {"int8 by groups", NIBBLE_INT8, NIBBLE_RULE_SYMMETRIC, 256, PER_TOKEN, 16, 0, 0.01f, 0},
+    {"int8 by channel", NIBBLE_INT8, NIBBLE_RULE_SYMMETRIC, 256, PER_CHANNEL, 0, 0, 0.01f, 0},
+    {"linear 8", NIBBLE_INT8, NIBBLE_RULE_ZERO_POINT, 256, PER_TOKEN, 0, 0, 0.01f, 0},
+    {"linear 4", NIBBLE_CODES4, NIBBLE_RULE_ZERO_POINT, 16, PER_TOKEN, 0, 0, 0.14f, 0},
+    {"linear 3", NIBBLE_CODES3, NIBBLE_RULE_ZERO_POINT, 8, PER_TOKEN, 0, 0, 0.3f, 0},
+    {"linear 2", NIBBLE_CODES2, NIBBLE_RULE_ZERO_POINT, 4, PER_TOKEN, 0, 0, 0.7f, 0},
+    {"symmetric 4", NIBBLE_CODES4, NIBBLE_RULE_SYMMETRIC, 16, PER_TOKEN, 0, 0, 0.16f, 0},
+    {"linear 4 by channel", NIBBLE_CODES4, NIBBLE_RULE_ZERO_POINT, 16, PER_CHANNEL, 0, 0, 0.14f, 0},
+    {"linear 3 by channel", NIBBLE_CODES3, NIBBLE_RULE_ZERO_POINT, 8, PER_CHANNEL, 0, 32, 0.3f, 0},
+    {"linear 4 by groups", NIBBLE_CODES4, NIBBLE_RULE_ZERO_POINT, 16, PER_TOKEN, 32, 0, 0.14f, 0},
+    {"linear 2 by groups", NIBBLE_CODES2, NIBBLE_RULE_ZERO_POINT, 4, PER_TOKEN, 64, 0, 0.7f, 0},
+    {"clustered 4", NIBBLE_CODES4, NIBBLE_RULE_FITTED, 16, PER_TOKEN, 0, 0, 0.14f, 0},
+    {"clustered 3", NIBBLE_CODES3, NIBBLE_RULE_FITTED, 8, PER_TOKEN, 0, 0, 0.25f, 0},
+    {"clustered 2", NIBBLE_CODES2, NIBBLE_RULE_FITTED, 4, PER_TOKEN, 0, 0, 0.45f, 0},
+    {"clustered 4, table only", NIBBLE_CODES4, NIBBLE_RULE_FITTED, 16, NO_SCALES, 0, 0, 0.14f, 0},
+    {"clustered 3 by channel", NIBBLE_CODES3, NIBBLE_RULE_FITTED, 8, PER_CHANNEL, 0, 0, 0.25f, 0},
+    {"fixed 4", NIBBLE_CODES4, NIBBLE_RULE_FIXED, 16, PER_TOKEN, 0, 0, 0.2f, 0},
+    {"fixed 3", NIBBLE_CODES3, NIBBLE_RULE_FIXED, 8, PER_TOKEN, 0, 0, 0.3f, 0},
+    {"fixed 2", NIBBLE_CODES2, NIBBLE_RULE_FIXED, 4, PER_TOKEN, 0, 0, 0.5f, 0},
+    {"clipped 4", NIBBLE_CODES4, NIBBLE_RULE_ZERO_POINT_CLIPPED, 16, PER_TOKEN, 0, 0, 0.14f, 0},
     {"clipped 2 by groups", NIBBLE_CODES2, NIBBLE_RULE_ZERO_POINT_CLIPPED, 4, PER_TOKEN, 32, 0,
-     0.5f},
+     0.5f, 0},
     {"clipped 3 by channel", NIBBLE_CODES3, NIBBLE_RULE_SYMMETRIC_CLIPPED, 8, PER_CHANNEL, 0, 0,
-     0.3f},
-    {"trellis 4", NIBBLE_TRELLIS4, NIBBLE_RULE_TRELLIS, 16, PER_TOKEN, 0, 0, 0.17f},
-    {"trellis 3", NIBBLE_TRELLIS3, NIBBLE_RULE_TRELLIS, 8, PER_TOKEN, 0, 0, 0.3f},
-    {"trellis 2", NIBBLE_TRELLIS2, NIBBLE_RULE_TRELLIS, 4, PER_TOKEN, 0, 0, 0.5f},
-    {"trellis 1", NIBBLE_TRELLIS1, NIBBLE_RULE_TRELLIS, 2, PER_TOKEN, 0, 0, 1.0f},
-    {"bcq 4", NIBBLE_BLOCKS4, NIBBLE_RULE_CODEBOOKS, 16, PER_TOKEN, 0, 0, 0.1f},
-    {"bcq 3", NIBBLE_BLOCKS3, NIBBLE_RULE_CODEBOOKS, 8, PER_TOKEN, 0, 0, 0.2f},
-    {"bcq 2", NIBBLE_BLOCKS2, NIBBLE_RULE_CODEBOOKS, 4, PER_TOKEN, 0, 0, 0.4f},
-    {"bcq 4 by groups", NIBBLE_BLOCKS4, NIBBLE_RULE_CODEBOOKS, 16, PER_TOKEN, 16, 0, 0.1f},
-    {"bcq 4 by columns", NIBBLE_COLUMNS4, NIBBLE_RULE_CODEBOOKS, 16, PER_TOKEN, 0, 0, 0.15f},
-    {"bcq 3 by columns", NIBBLE_COLUMNS3, NIBBLE_RULE_CODEBOOKS, 8, PER_CHANNEL, 0, 0, 0.25f},
-    {"bcq 2 by columns", NIBBLE_COLUMNS2, NIBBLE_RULE_CODEBOOKS, 4, PER_TOKEN, 64, 0, 0.6f},
+     0.3f, 0},
+    {"trellis 4", NIBBLE_TRELLIS4, NIBBLE_RULE_TRELLIS, 16, PER_TOKEN, 0, 0, 0.17f, 0},
+    {"trellis 3", NIBBLE_TRELLIS3, NIBBLE_RULE_TRELLIS, 8, PER_TOKEN, 0, 0, 0.3f, 0},
+    {"trellis 2", NIBBLE_TRELLIS2, NIBBLE_RULE_TRELLIS, 4, PER_TOKEN, 0, 0, 0.5f, 0},
+    {"trellis 1", NIBBLE_TRELLIS1, NIBBLE_RULE_TRELLIS, 2, PER_TOKEN, 0, 0, 1.0f, 0},
+    {"bcq 4", NIBBLE_BLOCKS4, NIBBLE_RULE_CODEBOOKS, 16, PER_TOKEN, 0, 0, 0.1f, 0},
+    {"bcq 3", NIBBLE_BLOCKS3, NIBBLE_RULE_CODEBOOKS, 8, PER_TOKEN, 0, 0, 0.2f, 0},
+    {"bcq 2", NIBBLE_BLOCKS2, NIBBLE_RULE_CODEBOOKS, 4, PER_TOKEN, 0, 0, 0.4f, 0},
+    {"bcq 4 by groups", NIBBLE_BLOCKS4, NIBBLE_RULE_CODEBOOKS, 16, PER_TOKEN, 16, 0, 0.1f, 0},
+    {"bcq 4 by columns", NIBBLE_COLUMNS4, NIBBLE_RULE_CODEBOOKS, 16, PER_TOKEN, 0, 0, 0.15f, 0},
+    {"bcq 3 by columns", NIBBLE_COLUMNS3, NIBBLE_RULE_CODEBOOKS, 8, PER_CHANNEL, 0, 0, 0.25f, 0},
+    {"bcq 2 by columns", NIBBLE_COLUMNS2, NIBBLE_RULE_CODEBOOKS, 4, PER_TOKEN, 64, 0, 0.6f, 0},
     {"bcq 4 by short columns", NIBBLE_COLUMNS4, NIBBLE_RULE_CODEBOOKS, 16, PER_CHANNEL, 0, 16,
-     0.15f},
+     0.15f, 0},
+    {"linear 4, balanced", NIBBLE_CODES4, NIBBLE_RULE_ZERO_POINT, 16, BALANCED, 0, 0, 0.16f, 0},
+    {"linear 2 and outliers", NIBBLE_CODES2, NIBBLE_RULE_ZERO_POINT, 4, PER_TOKEN, 0, 0, 0.7f, 5},
+    {"clustered 3, balanced, and outliers", NIBBLE_CODES3, NIBBLE_RULE_FITTED, 8, BALANCED, 0, 0,
+     0.3f, 9},
+    {"trellis 3 and outliers", NIBBLE_TRELLIS3, NIBBLE_RULE_TRELLIS, 8, PER_TOKEN, 0, 0, 0.3f, 20},
+    {"int8 by channel and outliers", NIBBLE_INT8, NIBBLE_RULE_SYMMETRIC, 256, PER_CHANNEL, 0, 16,
+     0.01f, 3},
 };
 const int32_t codec_count = sizeof codecs / sizeof *codecs;
 
@@ -150,6 +157,7 @@ bool make_strip(const codec *codec, bool is_values, int32_t tokens, int32_t chan
       .channel_scale = -1,
       .channel_zero = -1,
       .table = -1,
+      .outliers = -1,
       .fixed_scale = 1,
   };
   const int32_t unit = nibble_is_rows(codec->kind) ? 1 : nibble_unit_tiles(codec->kind);
@@ -166,14 +174,19 @@ bool make_strip(const codec *codec, bool is_values, int32_t tokens, int32_t chan
     make_table(codec, strip);
   const bool has_zero =
       codec->rule == NIBBLE_RULE_ZERO_POINT || codec->rule == NIBBLE_RULE_ZERO_POINT_CLIPPED;
-  if (codec->scales == PER_TOKEN) {
+  if (codec->scales == PER_TOKEN || codec->scales == BALANCED) {
     const int32_t bytes = channels / strip->group_channels * tokens * 2;
     strip->token_scale = add_side(strip, bytes);
     if (has_zero) strip->token_zero = add_side(strip, bytes);
-  } else if (codec->scales == PER_CHANNEL) {
+  }
+  if (codec->scales == PER_CHANNEL || codec->scales == BALANCED) {
     const int32_t bytes = tokens / strip->block_tokens * channels * 2;
     strip->channel_scale = add_side(strip, bytes);
-    if (has_zero) strip->channel_zero = add_side(strip, bytes);
+    if (has_zero && codec->scales == PER_CHANNEL) strip->channel_zero = add_side(strip, bytes);
+  }
+  if (codec->outliers) {
+    strip->outlier_count = codec->outliers;
+    strip->outliers = add_side(strip, tokens / strip->block_tokens * codec->outliers * 4);
   }
   nibble_strip_measure(strip);
   return true;

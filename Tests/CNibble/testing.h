@@ -30,10 +30,11 @@ typedef struct {
   nibble_kind kind;
   nibble_rule rule;
   int32_t levels;
-  enum { PER_TOKEN, PER_CHANNEL, NO_SCALES } scales;
-  int32_t group;  // channels that share a token's scale; 0: all of them
-  int32_t block;  // tokens that share a channel's scale; 0: the whole block
-  float error;    // largest relative error on normal rows
+  enum { PER_TOKEN, PER_CHANNEL, BALANCED, NO_SCALES } scales;
+  int32_t group;     // channels that share a token's scale; 0: all of them
+  int32_t block;     // tokens that share a channel's scale; 0: the whole block
+  float error;       // largest relative error on normal rows
+  int32_t outliers;  // of each block
 } codec;
 
 extern const codec codecs[];

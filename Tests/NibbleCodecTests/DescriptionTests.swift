@@ -75,6 +75,10 @@ import Testing
         reason: "only microscaling has formats"
       )
     ),
+    (
+      "outliers", "11",
+      .invalidOption(name: "outliers", value: "11", expected: ["a percentage from 0 to 10"])
+    ),
     ("bits", "7", .unsupportedBits(codec: "linear", bits: "7", accepted: [2, 3, 4, 8])),
   ])
   func wrongOptions(option: String, value: String, expected: CodecError) {
@@ -107,6 +111,7 @@ import Testing
     ("trellis:4 zero_point=true", 64, 64), ("bcq:4 zero_point=true", 64, 64),
     ("bcq:4 axis=channel", 64, 64), ("bcq:4 axis=none", 64, 64), ("bcq:4 group=48", 64, 64),
     ("microscaling group=32", 64, 64), ("pyramid:2 axis=channel", 64, 64),
+    ("seeded outliers=1", 64, 64), ("float16 outliers=1", 64, 64),
     ("seeded zero_point=true", 64, 64), ("pyramid:2 scales=balanced", 64, 64),
     ("linear:4 axis=channel scales=balanced", 64, 64),
     ("clustered:4 axis=none scales=balanced", 64, 64), ("float16 scales=balanced", 64, 64),

@@ -61,6 +61,8 @@ let everyCodec = [
   "bcq:2 axis=channel group=16 blocks=tokens rotation=hadamard",
   "linear:4 scales=balanced", "trellis:3 scales=balanced", "clustered:4 scales=balanced",
   "bcq:4 group=32 scales=balanced", "rotated:2 scales=balanced mean=removed",
+  "linear:3 outliers=1", "clustered:4 scales=balanced outliers=0.5", "trellis:2 outliers=2",
+  "linear:4 axis=channel group=32 outliers=0.1",
   "microscaling", "microscaling format=nvfp4 rotation=hadamard", "microscaling format=mxint8",
   "pyramid:2", "pyramid:4 mean=removed", "seeded",
 ]

@@ -12,6 +12,7 @@ import Testing
     "rotated:2", "rotated:3", "rotated:4", "rotated:4@mean=removed", "linear:4@rotation=hadamard",
     "trellis:1", "trellis:2", "trellis:3", "trellis:4@mean=removed", "k=trellis:4+v=linear:4",
     "bcq:2", "bcq:3", "bcq:4@mean=removed", "bcq:4@blocks=tokens",
+    "linear:2@outliers=1", "trellis:3@outliers=2@scales=balanced", "int8@outliers=0.5",
     "linear:4@scales=balanced", "trellis:4@scales=balanced", "bcq:4@scales=balanced",
     "bcq:3@axis=channel@blocks=tokens", "microscaling@format=nvfp4", "k=pyramid:4+v=microscaling",
     "k=int8+v=rotated:4", "k=rotated:4+v=linear:4@mean=removed", "k=clustered:4+v=float16",

@@ -69,6 +69,8 @@ typedef struct nibble_strip {
   int32_t channel_scale;   // bfloat16 [blocks][channels]
   int32_t channel_zero;    // float16  [blocks][channels]
   int32_t table;           // int8 [16], float scale, float zero: a table fitted to this strip
+  int32_t outliers;        // uint16 indices, then bfloat16 values, each [blocks][outlier_count]
+  int32_t outlier_count;   // of each block; an index counts values of the block, row by row
   int32_t code_bytes;      // a multiple of 64
   int32_t side_bytes;      // a multiple of 4
   int8_t fixed_table[NIBBLE_TABLE_ENTRIES];  // where `table` is -1
@@ -105,16 +107,11 @@ typedef enum nibble_rule {
   NIBBLE_RULE_CODEBOOKS = 8,
 } nibble_rule;
 
-// For strips with scales by token and by channel: stores scales by channel and divides the rows by
-// them, so that rows and columns of each block have equal root mean squares (Sinkhorn and Knopp
-// 1967). Other strips stay as they are.
-void nibble_balance(const nibble_strip *strip, float *rows, uint8_t *side);
-
-// Encodes rows [tokens][channels] (finite, already centred, rotated and balanced) into codes and
-// side data.
+// Encodes rows [tokens][channels] (finite, already centred and rotated), which are overwritten,
+// into codes and side data.
 // `levels` is the number of table entries in use. `scratch` has nibble_encode_scratch_bytes(strip)
 // bytes, aligned to 64.
-void nibble_encode(const nibble_strip *strip, nibble_rule rule, int32_t levels, const float *rows,
+void nibble_encode(const nibble_strip *strip, nibble_rule rule, int32_t levels, float *rows,
                    uint8_t *codes, uint8_t *side, void *scratch);
 size_t nibble_encode_scratch_bytes(const nibble_strip *strip);
 
