@@ -79,10 +79,24 @@ def take_outliers(strip, rows, side):
     for block in result:
         order = np.argsort(-np.abs(block), kind="stable")  # of equal ones the first
         indices.append(np.sort(order[: strip.outlier_count]))
-        block[indices[-1]] = 0
+        taken = block[indices[-1]]
+        block[indices[-1]] = np.nan
+        for index, value in zip(indices[-1], taken):
+            kept = sharing(strip, block, index)
+            kept = kept[~np.isnan(kept)]
+            block[index] = np.clip(value, kept.min(), kept.max()) if kept.size else F(0)
     data = np.array(indices, "<u2").tobytes()
     side[strip.outliers_at : strip.outliers_at + len(data)] = data
     return result.reshape(rows.shape)
+
+
+def sharing(strip, block, index):
+    """The values of a block that share a scale with one."""
+    block, (t, d) = block.reshape(-1, strip.channels), divmod(index, strip.channels)
+    if strip.codec.axis == "channel":
+        return block[:, d]
+    start = d // strip.group * strip.group
+    return block[t, start : start + strip.group]
 
 
 def put_outliers(strip, rows, data, side):

@@ -155,7 +155,8 @@ import Testing
       }
     case .int8 where !description.isRotated,
       .linear
-    where !description.isRotated && !description.clipsRange && !description.balancesScales:
+    where !description.isRotated && !description.clipsRange && !description.balancesScales
+      && description.outlierPercent == 0:
       for members in sharedScales(description) {
         let values = members.map { rows[$0] }
         let bound = halfStep(of: values, description)
