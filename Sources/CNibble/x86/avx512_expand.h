@@ -8,8 +8,9 @@ TARGET_INLINE int32_t step_lines(int32_t kind) { return nibble_code_bits(kind); 
 // The table, for trellis kinds the lines before the next step, and for codebooks the step's
 // selectors.
 typedef struct {
-  __m512i table[4];    // in each 128-bit lane; two registers for codebooks, four for a trellis
-  __m512i line, high;  // the last line of codes; with 3 bits, of their lower and of their high bits
+  __m512i table[4];  // in each 128-bit lane; two registers for codebooks, four for a trellis
+  __m512i line;      // the last line of codes; with 3 bits of their lower bits
+  __m512i high;      // with 3 bits the last upper bits, as the lowest of each byte
   const uint8_t *selectors;
 } expander;
 
@@ -29,11 +30,16 @@ TARGET_INLINE expander load_table(int32_t kind, const int8_t *table, bool is_uns
   return e;
 }
 
+// The highest bit of every byte, as its lowest.
+TARGET_INLINE __m512i last_bits(__m512i x) {
+  return _mm512_and_si512(_mm512_srli_epi16(x, 7), _mm512_set1_epi8(1));
+}
+
 // Begins a chain behind the step that ends at `end`.
 TARGET_INLINE void begin_after(int32_t kind, const uint8_t *end, expander *e) {
   if (kind == NIBBLE_TRELLIS3) {
     e->line = _mm512_loadu_si512(end - 128);
-    e->high = _mm512_loadu_si512(end - 64);
+    e->high = last_bits(_mm512_loadu_si512(end - 64));
   } else if (nibble_is_trellis(kind)) {
     e->line = _mm512_loadu_si512(end - 64);
   }
@@ -50,20 +56,11 @@ TARGET_INLINE __m512i look_up(__m512i index, const expander *e) {
   return _mm512_mask_mov_epi8(low, _mm512_movepi8_mask(index), high);
 }
 
-// Turns the bits of every byte to the left and clears those below bit `clear`.
-TARGET_INLINE __m512i turn(__m512i x, int left, int clear) {
+// Turns the bits of every byte to the left.
+TARGET_INLINE __m512i turn(__m512i x, int left) {
   // Row 7 - i of the matrix has the input bit of the output bit i.
   uint64_t matrix = 0;
-  for (int bit = clear; bit < 8; bit++)
-    matrix |= (uint64_t)1 << ((bit - left) & 7) << 8 * (7 - bit);
-  return _mm512_gf2p8affine_epi64_epi8(x, _mm512_set1_epi64((int64_t)matrix), 0);
-}
-
-// Moves the bits `first` and, if it is below 8, first + 1 of every byte to the bits `to` and to
-// + 1.
-TARGET_INLINE __m512i pick(__m512i x, int first, int count, int to) {
-  uint64_t matrix = 0;
-  for (int i = 0; i < count; i++) matrix |= (uint64_t)1 << (first + i) << 8 * (7 - to - i);
+  for (int bit = 0; bit < 8; bit++) matrix |= (uint64_t)1 << ((bit - left) & 7) << 8 * (7 - bit);
   return _mm512_gf2p8affine_epi64_epi8(x, _mm512_set1_epi64((int64_t)matrix), 0);
 }
 
@@ -76,16 +73,17 @@ TARGET_INLINE void expand_trellis_step(int32_t kind, const uint8_t *codes, expan
     const bool is_last = place == places - 1;
     const __m512i line = _mm512_loadu_si512(codes + i / places * 64);
     __m512i index = is_last ? line : choose((1 << (place + 1) * width) - 1, line, e->line);
-    if (bits < 4 && (bits == 3 || !is_last))
-      index = turn(index, (places - 1 - place) * width, bits == 3 ? 2 : 0);
-    if (bits == 3 && i == 0)
-      index = _mm512_ternarylogic_epi32(index, pick(high, 0, 1, 1), pick(e->high, 7, 1, 0), 0xfe);
-    else if (bits == 3)
-      index = _mm512_or_si512(index, pick(high, i - 1, 2, 0));
+    if (bits < 4 && !is_last) index = turn(index, (places - 1 - place) * width);
+    // The upper bits of the current code and of the one before it.
+    if (bits == 3) {
+      const __m512i tops = i == 0 ? choose(1, e->high, _mm512_slli_epi16(high, 1))
+                                  : _mm512_srli_epi16(high, (unsigned)i - 1);
+      index = choose(3, tops, index);
+    }
     tiles[i] = look_up(index, e);
     if (is_last) e->line = line;
   }
-  e->high = high;
+  if (bits == 3) e->high = last_bits(high);
 }
 
 // ---- Codebooks
