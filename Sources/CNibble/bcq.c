@@ -44,18 +44,16 @@ static bcq_memory divide(const nibble_strip *strip, void *scratch) {
   return m;
 }
 
-// The first of two entries that are equally near.
+// The first of two entries that are equally near. Entries ascend, so the nearest one never moves
+// back as the position moves on.
 static void look_up(const int8_t *table, int32_t levels, const bcq_memory *m) {
   for (int32_t book = 0; book < NIBBLE_CODEBOOKS; book++, table += NIBBLE_TABLE_ENTRIES)
-    for (int32_t position = 0; position < POSITIONS; position++) {
-      uint32_t least = UINT32_MAX;
-      for (int32_t code = 0; code < levels; code++) {
-        const int32_t d = position - MIDDLE - QUARTERS * table[code];
-        if ((uint32_t)(d * d) >= least) continue;
-        least = (uint32_t)(d * d);
-        m->nearest[book][position] = (uint8_t)code;
-      }
-      m->squares[position][book] = least;
+    for (int32_t position = 0, code = 0; position < POSITIONS; position++) {
+      const int32_t x = position - MIDDLE;
+      while (code + 1 < levels && 2 * x > QUARTERS * (table[code] + table[code + 1])) code++;
+      const int32_t d = x - QUARTERS * table[code];
+      m->nearest[book][position] = (uint8_t)code;
+      m->squares[position][book] = (uint32_t)(d * d);
     }
 }
 

@@ -194,17 +194,24 @@ static inline uint8_t nibble_get_code(int32_t kind, const uint8_t *codes, int32_
 // that the current code is the highest. With 3 bits the line is that of the lower two bits of three
 // codes; the place that is left has the high bits of the current code (above) and the one before
 // (below).
+static inline int32_t nibble_window_ages(int32_t bits) { return bits == 3 ? 3 : 8 / bits; }
+
+// The bits of an index that a code `age` tiles before `tile` fills.
+static inline uint32_t nibble_window_part(int32_t bits, int32_t tile, int32_t age, uint32_t code) {
+  const int32_t width = bits == 3 ? 2 : bits, places = 8 / width;
+  const int32_t place = bits == 4 ? tile % places : places - 1;
+  uint32_t part = (code & ((1u << width) - 1)) << (place + places - age) % places * width;
+  if (bits == 3 && age < 2) part |= (code >> 2 & 1) << ((place + 1) % places * width + 1 - age);
+  return part;
+}
+
 static inline uint8_t nibble_trellis_index(int32_t kind, const uint8_t *codes, int32_t tiles,
                                            int32_t tile, int32_t byte) {
-  const int32_t bits = nibble_code_bits(kind), width = bits == 3 ? 2 : bits;
-  const int32_t places = 8 / width, place = bits == 4 ? tile % places : places - 1;
-  const int32_t ages = bits == 3 ? 3 : places;
+  const int32_t bits = nibble_code_bits(kind);
   uint32_t index = 0;
-  for (int32_t age = 0; age < ages; age++) {
+  for (int32_t age = 0; age < nibble_window_ages(bits); age++) {
     const int32_t at = ((tile - age) % tiles + tiles) % tiles;
-    const uint32_t code = nibble_get_code(kind, codes, at, byte);
-    index |= (code & ((1u << width) - 1)) << ((place + places - age) % places * width);
-    if (bits == 3 && age < 2) index |= code >> 2 << ((place + 1) % places * width + 1 - age);
+    index |= nibble_window_part(bits, tile, age, nibble_get_code(kind, codes, at, byte));
   }
   return (uint8_t)index;
 }

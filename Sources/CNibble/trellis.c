@@ -69,16 +69,11 @@ static trellis_memory divide(const nibble_strip *strip, uint8_t *rest) {
 
 // ---- Tables by window
 
-// Bits of the window: the current code lowest. Index: nibble_trellis_index.
-static int32_t index_of_window(int32_t bits, int32_t phase, int32_t window) {
-  const int32_t width = bits == 3 ? 2 : bits, places = 8 / width;
-  const int32_t place = bits == 4 ? phase : places - 1, ages = bits == 3 ? 3 : places;
-  int32_t index = 0;
-  for (int32_t age = 0; age < ages; age++) {
-    const int32_t code = window >> (age * bits);
-    index |= (code & ((1 << width) - 1)) << ((place + places - age) % places * width);
-    if (bits == 3 && age < 2) index |= (code >> 2 & 1) << ((place + 1) % places * width + 1 - age);
-  }
+// Of a window with the current code in its lowest bits.
+static uint32_t index_of_window(int32_t bits, int32_t phase, uint32_t window) {
+  uint32_t index = 0;
+  for (int32_t age = 0; age < nibble_window_ages(bits); age++)
+    index |= nibble_window_part(bits, phase, age, window >> age * bits & ((1u << bits) - 1));
   return index;
 }
 
@@ -89,7 +84,7 @@ static void start_trellis(trellis *t, const nibble_strip *strip) {
   t->states = NIBBLE_TRELLIS_ENTRIES >> t->bits;
   t->tiles = tiles_of(strip);
   for (int32_t phase = 0; phase < t->phases; phase++)
-    for (int32_t window = 0; window < NIBBLE_TRELLIS_ENTRIES; window++) {
+    for (uint32_t window = 0; window < NIBBLE_TRELLIS_ENTRIES; window++) {
       const int16_t entry = (int16_t)(table[index_of_window(t->bits, phase, window)] * UNIT);
       t->entries[phase][window][0] = t->entries[phase][window][1] = entry;
     }

@@ -104,14 +104,7 @@ extension CodecDescription: CustomStringConvertible {
     case "format":
       try set(format: value)
     case "axis":
-      guard let axis = ScaleAxis(rawValue: value) else {
-        throw .invalidOption(
-          name: option,
-          value: value,
-          expected: ScaleAxis.allCases.map(\.rawValue)
-        )
-      }
-      self.axis = axis
+      axis = try Self.word(option, value)
     case "group":
       guard let group = Int(value), group > 0, group % 16 == 0, group <= 4096 else {
         throw .invalidOption(name: option, value: value, expected: ["a multiple of 16"])
@@ -129,14 +122,7 @@ extension CodecDescription: CustomStringConvertible {
       }
       outlierPercent = percent
     case "blocks":
-      guard let blocks = BlockShape(rawValue: value) else {
-        throw .invalidOption(
-          name: option,
-          value: value,
-          expected: BlockShape.allCases.map(\.rawValue)
-        )
-      }
-      self.blocks = blocks
+      blocks = try Self.word(option, value)
     case "rotation":
       isRotated = try Self.choice(option, value, yes: "hadamard", no: "none")
     case "mean":
@@ -160,15 +146,9 @@ extension CodecDescription: CustomStringConvertible {
         reason: "only microscaling has formats"
       )
     }
-    guard let format = MicroscalingFormat(rawValue: format) else {
-      throw .invalidOption(
-        name: "format",
-        value: format,
-        expected: MicroscalingFormat.allCases.map(\.rawValue)
-      )
-    }
-    code = .microscaling(format)
-    bits = format.bits
+    let known: MicroscalingFormat = try Self.word("format", format)
+    code = .microscaling(known)
+    bits = known.bits
   }
 
   private static func code(named name: String, customNames: [String]) throws(CodecError) -> Code {
@@ -189,6 +169,16 @@ extension CodecDescription: CustomStringConvertible {
       if customNames.contains(name) { return .custom(name) }
       throw .unknownCodec(name: name, nearest: nearest(name, among: builtInNames + customNames))
     }
+  }
+
+  private static func word<Word: RawRepresentable<String> & CaseIterable>(
+    _ option: String,
+    _ value: String
+  ) throws(CodecError) -> Word {
+    guard let word = Word(rawValue: value) else {
+      throw .invalidOption(name: option, value: value, expected: Word.allCases.map(\.rawValue))
+    }
+    return word
   }
 
   private static func choice(

@@ -71,8 +71,20 @@ static void compare_integers(integer_case c) {
   free(c.operand);
 }
 
+// The encoder walks through codebooks in their order.
+static void check_codebooks(void) {
+  for (nibble_kind kind = NIBBLE_BLOCKS4; kind <= NIBBLE_BLOCKS2; kind++)
+    for (int32_t i = 0; i < NIBBLE_CODEBOOKS * NIBBLE_TABLE_ENTRIES; i++) {
+      const int8_t *table = nibble_constant_table(kind);
+      const int32_t code = i % NIBBLE_TABLE_ENTRIES, levels = 1 << nibble_code_bits(kind);
+      CHECK(code == 0 || code >= levels || table[i] > table[i - 1], "kind %d, entry %d", kind, i);
+      CHECK(abs(table[i]) <= 31, "kind %d, entry %d", kind, i);
+    }
+}
+
 void test_integer_kernels(void) {
   random_seed(1);
+  check_codebooks();
   for (nibble_kind kind = NIBBLE_INT8; kind < NIBBLE_KINDS; kind++) EACH(tokens, block_lengths)
   EACH(width, widths)
   EACH(rows, row_counts) {

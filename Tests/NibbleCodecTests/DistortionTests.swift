@@ -90,6 +90,14 @@ func relativeMSE(_ codec: StripCodec, rows: [Float]) throws -> Double {
     #expect(balanced.bitsPerValue == plain.bitsPerValue + 0.25)
   }
 
+  /// Bytes that no encoder writes are refused.
+  @Test(arguments: [("seeded", UInt8(0)), ("pyramid:2", 255), ("microscaling", 255)])
+  func damagedPagesAreRefused(codec text: String, byte: UInt8) throws {
+    let strip = try StripCodec(codec(text), side: .keys, headDim: 64, pageTokens: 64)
+    let damaged = [UInt8](repeating: byte, count: strip.bytes.total)
+    #expect(throws: CodecError.self) { try strip.decode(damaged) }
+  }
+
   /// A few large values spoil the scales of their rows, unless they are kept apart.
   @Test(arguments: ["linear:3", "linear:2", "bcq:3"])
   func outliersAreKept(text: String) throws {

@@ -14,23 +14,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "random.h"
+
 enum { LANES = 16, ENTRIES = 256, LENGTH = 512, WINDOW_BITS = 8 };
 typedef float lanes __attribute__((ext_vector_type(16)));
 typedef int32_t masks __attribute__((ext_vector_type(16)));
 
 static int bits, phases, states, branches;
-static uint64_t generator;
-
-static uint64_t next(void) {  // SplitMix64
-  uint64_t z = (generator += 0x9e3779b97f4a7c15u);
-  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-  z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-  return z ^ (z >> 31);
-}
-static double uniform(void) { return ((double)(next() >> 11) + 0.5) / 9007199254740992.0; }
-static float normal(void) {
-  return (float)(sqrt(-2 * log(uniform())) * cos(6.283185307179586 * uniform()));
-}
 
 // The table index of a window (oldest code in the high bits, the current one in the low bits): see
 // nibble_trellis_index in Sources/CNibble/layout.h.

@@ -44,13 +44,14 @@ struct SeededCodec: CustomCodec {
     tokens: Int,
     headDim: Int,
     into rows: inout MutableSpan<Float>
-  ) {
+  ) throws {
     let exponentStart = tokens * blocks(headDim) * Self.blockBytes
     for token in 0..<tokens {
       let top = Int(bytes[exponentStart + token]) - 160
       for block in 0..<blocks(headDim) {
         let start = (token * blocks(headDim) + block) * Self.blockBytes
         let seed = UInt16(bytes[start]) | UInt16(bytes[start + 1]) << 8
+        guard seed != 0 else { throw SeedError(token: token, block: block) }
         let coefficients = [bytes[start + 2] >> 4, bytes[start + 3] & 15, bytes[start + 3] >> 4]
           .map { Double(Int8(bitPattern: $0 << 4) >> 4) }
         let step = power(top - Int(bytes[start + 2] & 15))
@@ -78,6 +79,12 @@ struct SeededCodec: CustomCodec {
     bytes[start + 2] = UInt8(min(top - choice.exponent, 15)) | coefficients[0] << 4
     bytes[start + 3] = coefficients[1] | coefficients[2] << 4
   }
+}
+
+private struct SeedError: Error, CustomStringConvertible {
+  let token: Int
+  let block: Int
+  var description: String { "token \(token), block \(block): 0 is no seed" }
 }
 
 private func power(_ exponent: Int) -> Double {
