@@ -20,7 +20,7 @@ typedef struct {
   // Queries as integers; a chunk's low halves follow its high halves.
   int8_t query[2 * NIBBLE_MAX_ROWS][NIBBLE_MAX_CHANNELS];
   int32_t query_sum[2 * NIBBLE_MAX_ROWS][MAX_GROUPS];
-  float query_scale[NIBBLE_MAX_ROWS];
+  float query_scale[NIBBLE_MAX_PARTS][NIBBLE_MAX_ROWS];
   float query_minus[NIBBLE_MAX_ROWS][MAX_GROUPS];
   float scaled_query[NIBBLE_MAX_CHANNELS];
   int8_t keys[NIBBLE_MAX_BLOCK_TOKENS * NIBBLE_MAX_CHANNELS];
@@ -33,9 +33,10 @@ typedef struct {
 
 size_t nibble_attend_scratch_bytes(void) { return (sizeof(scratch_memory) + 63) & ~(size_t)63; }
 
-// One strip at one block: where its codes and scales lie.
+// One part of a strip at one block: where its codes and scales lie.
 typedef struct {
   int32_t token;  // of the block's first row, in its stretch
+  int32_t part;
   const nibble_strip *strip;
   int32_t kind;  // NIBBLE_INT8 once expanded
   const uint8_t *codes;
@@ -56,14 +57,16 @@ static int32_t stretch_tokens(const nibble_strip *strip) {
   return strip->tokens < NIBBLE_MAX_BLOCK_TOKENS ? strip->tokens : NIBBLE_MAX_BLOCK_TOKENS;
 }
 
-static void view_block(block_view *view, const nibble_strip *strip, const uint8_t *codes,
-                       const uint8_t *side, int32_t block, ptrdiff_t ahead) {
+static void view_block(block_view *view, const nibble_strip *strip, int32_t part,
+                       const uint8_t *codes, const uint8_t *side, int32_t block, ptrdiff_t ahead) {
+  strip += part;
   const int32_t token = block * strip->block_tokens, channel = block * strip->channels;
+  view->part = part;
   view->strip = strip;
   view->kind = strip->kind;
   view->ahead = ahead;
   view->token = token % stretch_tokens(strip);
-  view->codes = codes + block * nibble_strip_block_bytes(strip);
+  view->codes = codes + strip->code_offset + block * nibble_strip_block_bytes(strip);
   view->token_scale = at(side, strip->token_scale, token);
   view->token_zero = at(side, strip->token_zero, token);
   view->channel_scale = at(side, strip->channel_scale, channel);
@@ -81,6 +84,12 @@ static void view_block(block_view *view, const nibble_strip *strip, const uint8_
     memcpy(&view->table_scale, side + strip->table + NIBBLE_TABLE_ENTRIES, sizeof(float));
     memcpy(&view->table_zero, side + strip->table + NIBBLE_TABLE_ENTRIES + 4, sizeof(float));
   }
+}
+
+// Where what is kept for each group of channels lies, over all parts: groups are at least 16
+// channels.
+static int32_t group_slot(const nibble_strip *strip, int32_t g) {
+  return (strip->first_channel + g * strip->group_channels) / 16;
 }
 
 // Codes of group `g` of the channels.
@@ -126,33 +135,35 @@ static void quantize_chunk(const nibble_kernels *kernels, const nibble_rows *row
                            const block_view *keys, scratch_memory *s) {
   const nibble_strip *strip = keys->strip;
   const int32_t channels = strip->channels, group = strip->group_channels,
-                count = chunk_of(rows, first);
+                start = strip->first_channel, count = chunk_of(rows, first);
   const bool halves = wants_halves(strip);
+  float *query_scale = s->query_scale[keys->part] + first;
   for (int32_t i = 0; i < count; i++) {
-    const float *query = rows->queries + (size_t)(first + i) * (size_t)channels;
+    const float *query = rows->queries + (size_t)((first + i) * strip->row_channels + start);
     if (keys->channel_scale) {
       for (int32_t d = 0; d < channels; d++)
         s->scaled_query[d] = query[d] * nibble_from_bfloat16(keys->channel_scale[d]);
       query = s->scaled_query;
     }
     const int32_t high = stacked(first, i, count, false), low = stacked(first, i, count, true);
-    kernels->quantize_query(query, channels, halves, s->query[high], s->query[low],
-                            &s->query_scale[first + i]);
+    const int8_t *high_bytes = s->query[high] + start, *low_bytes = s->query[low] + start;
+    kernels->quantize_query(query, channels, halves, s->query[high] + start, s->query[low] + start,
+                            &query_scale[i]);
     for (int32_t g = 0; g * group < channels; g++) {
       int32_t sum = 0, sum_low = 0;
-      for (int32_t d = g * group; d < (g + 1) * group; d++) sum += s->query[high][d];
+      for (int32_t d = g * group; d < (g + 1) * group; d++) sum += high_bytes[d];
       if (halves)
-        for (int32_t d = g * group; d < (g + 1) * group; d++) sum_low += s->query[low][d];
-      s->query_sum[high][g] = sum;
-      s->query_sum[low][g] = sum_low;
+        for (int32_t d = g * group; d < (g + 1) * group; d++) sum_low += low_bytes[d];
+      s->query_sum[high][group_slot(strip, g)] = sum;
+      s->query_sum[low][group_slot(strip, g)] = sum_low;
       float minus = 0;
       if (keys->channel_zero)
         for (int32_t d = g * group; d < (g + 1) * group; d++) {
-          const float q = halves ? 256.0f * (float)s->query[high][d] + (float)s->query[low][d]
-                                 : (float)s->query[high][d];
+          const float q =
+              halves ? 256.0f * (float)high_bytes[d] + (float)low_bytes[d] : (float)high_bytes[d];
           minus += q * nibble_from_float16(keys->channel_zero[d]);
         }
-      s->query_minus[first + i][g] = minus;
+      s->query_minus[first + i][group_slot(strip, g)] = minus;
     }
   }
 }
@@ -174,26 +185,27 @@ static void score_chunk(const nibble_kernels *kernels, const nibble_rows *rows, 
   const int32_t group = strip->group_channels;
   if (keys->channel_scale) quantize_chunk(kernels, rows, first, keys, s);
   for (int32_t g = 0; g * group < channels; g++) {
-    kernels->dot[keys->kind](group_codes(keys, g), keys->table, tokens, group,
-                             s->query[stacked(first, 0, count, false)] + g * group,
-                             NIBBLE_MAX_CHANNELS, halves ? 2 * count : count, s->raw_scores[0],
-                             keys->ahead);
+    const int32_t slot = group_slot(strip, g);
+    kernels->dot[keys->kind](
+        group_codes(keys, g), keys->table, tokens, group,
+        s->query[stacked(first, 0, count, false)] + strip->first_channel + g * group,
+        NIBBLE_MAX_CHANNELS, halves ? 2 * count : count, s->raw_scores[0], keys->ahead);
     nibble_score_finish finish[CHUNK_ROWS];
     for (int32_t i = 0; i < count; i++) {
-      const float scale = s->query_scale[first + i] * keys->table_scale;
+      const float scale = s->query_scale[keys->part][first + i] * keys->table_scale;
       finish[i] = (nibble_score_finish){
           .raw = s->raw_scores[i],
           .raw_low = halves ? s->raw_scores[count + i] : NULL,
           .tokens = tokens,
-          .query_sum = s->query_sum[stacked(first, i, count, false)][g],
-          .query_sum_low = s->query_sum[stacked(first, i, count, true)][g],
+          .query_sum = s->query_sum[stacked(first, i, count, false)][slot],
+          .query_sum_low = s->query_sum[stacked(first, i, count, true)][slot],
           .query_scale = scale,
           .token_scale = keys->token_scale ? keys->token_scale + g * strip->tokens : NULL,
           .token_zero = keys->token_zero ? keys->token_zero + g * strip->tokens : NULL,
           .zero = keys->table_zero,
-          .minus = s->query_minus[first + i][g] * scale,
+          .minus = s->query_minus[first + i][slot] * scale,
           .scores = s->scores[i] + keys->token,
-          .accumulate = g > 0,
+          .accumulate = slot > 0,
       };
     }
     kernels->finish_scores(finish, count);
@@ -260,8 +272,8 @@ static void weigh_chunk(const nibble_kernels *kernels, const nibble_rows *rows, 
   const nibble_strip *strip = values->strip;
   const int32_t tokens = strip->block_tokens, channels = strip->channels,
                 count = chunk_of(rows, first);
-  const int32_t padded = nibble_padded_channels(channels);
-  float *accumulators = partial->accumulator + (size_t)first * (size_t)padded;
+  const int32_t padded = nibble_padded_channels(strip->row_channels);
+  float *accumulators = partial->accumulator + (size_t)(first * padded + strip->first_channel);
   if (nibble_is_rows(values->kind)) {
     kernels->weigh_rows[values->kind](values->codes, tokens, padded, s->scores[0] + values->token,
                                       count, accumulators, values->ahead);
@@ -337,24 +349,29 @@ static visible_range visible(const nibble_rows *rows) {
   return range;
 }
 
-// The blocks of one strip in one stretch.
+// The blocks of one strip in one stretch: of each, all parts.
 typedef struct {
-  block_view blocks[MAX_BLOCKS];
+  block_view blocks[MAX_BLOCKS * NIBBLE_MAX_PARTS];
   int32_t count;
 } stretch_view;
 
 static void view_stretch(stretch_view *view, const nibble_strip *strip, const uint8_t *codes,
                          const uint8_t *side, int32_t stretch, ptrdiff_t ahead) {
-  view->count = stretch_tokens(strip) / strip->block_tokens;
-  for (int32_t i = 0; i < view->count; i++)
-    view_block(&view->blocks[i], strip, codes, side, stretch * view->count + i, ahead);
+  const int32_t blocks = stretch_tokens(strip) / strip->block_tokens;
+  view->count = 0;
+  for (int32_t i = 0; i < blocks; i++)
+    for (int32_t part = 0; part < strip->parts; part++)
+      view_block(&view->blocks[view->count++], strip, part, codes, side, stretch * blocks + i,
+                 ahead);
 }
 
 static void expand_stretch(const nibble_kernels *kernels, stretch_view *view, int8_t *expanded) {
   for (int32_t i = 0; i < view->count; i++) {
     block_view *block = &view->blocks[i];
     if (nibble_is_rows(block->kind)) return;
-    expand_block(kernels, block, expanded + (size_t)block->token * NIBBLE_MAX_CHANNELS);
+    expand_block(kernels, block,
+                 expanded + (size_t)block->token * NIBBLE_MAX_CHANNELS +
+                     block->strip->first_channel * block->strip->block_tokens);
   }
 }
 
@@ -366,7 +383,8 @@ static void attend_stretch(const nibble_kernels *kernels, const nibble_rows *row
     expand_stretch(kernels, values, s->values);
   }
   const nibble_strip *strip = keys->blocks[0].strip;
-  const int32_t tokens = stretch_tokens(strip), padded = nibble_padded_channels(strip->channels);
+  const int32_t tokens = stretch_tokens(strip),
+                padded = nibble_padded_channels(strip->row_channels);
   for (int32_t first = 0; first < rows->count; first += CHUNK_ROWS) {
     for (int32_t i = 0; i < keys->count; i++) {
       score_chunk(kernels, rows, first, &keys->blocks[i], s);
@@ -380,11 +398,22 @@ static void attend_stretch(const nibble_kernels *kernels, const nibble_rows *row
   }
 }
 
+// Queries as the codes of all pages take them. With scales by channel each page has its own.
+static void quantize_queries(const nibble_kernels *kernels, const nibble_rows *rows,
+                             const stretch_view *keys, scratch_memory *s) {
+  for (int32_t part = 0; part < keys->blocks[0].strip->parts; part++) {
+    const block_view *block = &keys->blocks[part];
+    if (nibble_is_rows(block->kind) || block->channel_scale) continue;
+    for (int32_t first = 0; first < rows->count; first += CHUNK_ROWS)
+      quantize_chunk(kernels, rows, first, block, s);
+  }
+}
+
 void nibble_attend(const nibble_run *run, const nibble_rows *rows, const nibble_partial *partial,
                    void *scratch) {
   const nibble_kernels *kernels = nibble_current_kernels();
   scratch_memory *s = scratch;
-  const int32_t padded = nibble_padded_channels(run->keys->channels),
+  const int32_t padded = nibble_padded_channels(run->keys->row_channels),
                 tokens = stretch_tokens(run->keys);
   for (int32_t row = 0; row < rows->count; row++) {
     partial->maximum[row] = -INFINITY;
@@ -409,12 +438,8 @@ void nibble_attend(const nibble_run *run, const nibble_rows *rows, const nibble_
       view_stretch(&keys, run->keys, bytes + run->key_codes, bytes + run->key_side, stretch, ahead);
       view_stretch(&values, run->values, bytes + run->value_codes, bytes + run->value_side, stretch,
                    ahead);
-      const block_view *block = &keys.blocks[0];
-      if (!is_quantized && !nibble_is_rows(block->kind) && !block->channel_scale) {
-        for (int32_t first = 0; first < rows->count; first += CHUNK_ROWS)
-          quantize_chunk(kernels, rows, first, block, s);
-        is_quantized = true;
-      }
+      if (!is_quantized) quantize_queries(kernels, rows, &keys, s);
+      is_quantized = true;
       const int32_t left = present - stretch * tokens;
       attend_stretch(kernels, rows, partial, &keys, &values, position + stretch * tokens,
                      left < tokens ? left : tokens, s);

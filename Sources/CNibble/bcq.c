@@ -158,10 +158,10 @@ static void choose_for_columns(const nibble_strip *strip, uint8_t *block, const 
   }
 }
 
-void nibble_encode_bcq(const nibble_strip *strip, int32_t levels, const float *rows, uint8_t *codes,
-                       uint8_t *side, void *scratch) {
+void nibble_encode_bcq(const nibble_strip *strip, const float *rows, uint8_t *codes, uint8_t *side,
+                       void *scratch) {
   const bcq_memory m = divide(strip, scratch);
-  look_up(nibble_constant_table(strip->kind), levels, &m);
+  look_up(nibble_constant_table(strip->kind), strip->levels, &m);
   memset(codes, 0, (size_t)strip->code_bytes);
   for (int32_t block = 0; block * strip->block_tokens < strip->tokens; block++) {
     uint8_t *target = codes + block * nibble_strip_block_bytes(strip);

@@ -129,16 +129,25 @@ static void add_outliers(const nibble_strip *strip, const uint8_t *side, int32_t
   }
 }
 
+static void decode_part(const nibble_strip *part, const uint8_t *codes, const uint8_t *side,
+                        int32_t first, int32_t count, float *rows) {
+  const strip_table table = table_of(part, side);
+  for (int32_t i = 0; i < count; i++)
+    for (int32_t d = 0; d < part->channels; d++)
+      rows[i * part->row_channels + part->first_channel + d] =
+          dense_value(part, &table, codes + part->code_offset, side, first + i, d);
+}
+
 void nibble_decode(const nibble_strip *strip, const uint8_t *codes, const uint8_t *side,
                    int32_t first, int32_t count, float *rows) {
   if (nibble_is_rows(strip->kind)) {
     read_rows(strip, codes, first, count, rows);
     return;
   }
-  const strip_table table = table_of(strip, side);
-  for (int32_t i = 0; i < count; i++)
-    for (int32_t d = 0; d < strip->channels; d++)
-      rows[i * strip->channels + d] = dense_value(strip, &table, codes, side, first + i, d);
+  const int32_t width = strip->row_channels;
+  memset(rows, 0, (size_t)count * (size_t)width * sizeof *rows);
+  for (int32_t i = 0; i < strip->parts; i++)
+    decode_part(strip + i, codes, side, first, count, rows);
   if (strip->outliers >= 0) add_outliers(strip, side, first, count, rows);
 }
 

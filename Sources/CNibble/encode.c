@@ -32,11 +32,17 @@ static size_t code_scratch_bytes(const nibble_strip *strip) {
 static size_t outlier_scratch_bytes(const nibble_strip *strip) {
   if (strip->outliers < 0) return 0;
   const size_t count = (size_t)(strip->tokens / strip->block_tokens) * (size_t)strip->outlier_count;
-  return (count * sizeof(float) + 63) & ~(size_t)63;
+  return nibble_whole_lines(count * sizeof(float));
 }
 
 size_t nibble_encode_scratch_bytes(const nibble_strip *strip) {
-  return outlier_scratch_bytes(strip) + code_scratch_bytes(strip);
+  size_t most = 0;
+  for (int32_t i = 0; i < strip->parts; i++) {
+    const size_t bytes = code_scratch_bytes(strip + i);
+    most = bytes > most ? bytes : most;
+  }
+  return outlier_scratch_bytes(strip) +
+         (strip->fits_scales ? nibble_parts_scratch_bytes(strip) : 0) + most;
 }
 
 static encode_memory divide(const nibble_strip *strip, void *scratch) {
@@ -50,9 +56,17 @@ static encode_memory divide(const nibble_strip *strip, void *scratch) {
   return m;
 }
 
-void nibble_strip_measure(nibble_strip *strip) {
-  const int32_t blocks = strip->tokens / strip->block_tokens;
-  strip->code_bytes = blocks * nibble_strip_block_bytes(strip);
+void nibble_strip_measure(nibble_strip *strip, int32_t count) {
+  int32_t channel = 0, bytes = 0;
+  for (int32_t i = 0; i < count; i++) {
+    nibble_strip *part = strip + i;
+    part->parts = count - i;
+    part->first_channel = channel;
+    part->code_offset = bytes;
+    part->code_bytes = part->tokens / part->block_tokens * nibble_strip_block_bytes(part);
+    channel += part->channels;
+    bytes += part->code_bytes;
+  }
 }
 
 static void pack(const nibble_strip *strip, const encode_memory *m, uint8_t *codes) {
@@ -212,11 +226,17 @@ static void thresholds_of(const float *entries, int32_t levels, float *threshold
   for (int32_t k = 0; k + 1 < levels; k++) thresholds[k] = 0.5f * (entries[k] + entries[k + 1]);
 }
 
-static void encode_fixed(const nibble_kernels *kernels, const nibble_strip *strip, int32_t levels,
+static void fixed_thresholds(const nibble_strip *strip, float *thresholds) {
+  float entries[NIBBLE_TABLE_ENTRIES];
+  for (int32_t k = 0; k < strip->levels; k++)
+    entries[k] = strip->fixed_table[k] * strip->fixed_scale;
+  thresholds_of(entries, strip->levels, thresholds);
+}
+
+static void encode_fixed(const nibble_kernels *kernels, const nibble_strip *strip,
                          const float *rows, uint8_t *side, const encode_memory *m) {
-  float entries[NIBBLE_TABLE_ENTRIES], thresholds[NIBBLE_TABLE_ENTRIES];
-  for (int32_t k = 0; k < levels; k++) entries[k] = strip->fixed_table[k] * strip->fixed_scale;
-  thresholds_of(entries, levels, thresholds);
+  float thresholds[NIBBLE_TABLE_ENTRIES];
+  fixed_thresholds(strip, thresholds);
   const int32_t group = strip->group_channels, channels = strip->channels;
   for (int32_t t = 0; t < strip->tokens; t++)
     for (int32_t g = 0; g * group < channels; g++) {
@@ -225,8 +245,20 @@ static void encode_fixed(const nibble_kernels *kernels, const nibble_strip *stri
           nibble_stored_scale(side, strip->token_scale, g * strip->tokens + t,
                               nibble_root_mean_square(kernels, rows + start, group));
       kernels->nearest_entries(rows + start, (size_t)group, nibble_inverse(scale), thresholds,
-                               levels, m->codes + start);
+                               strip->levels, m->codes + start);
     }
+}
+
+void nibble_encode_nearest(const nibble_strip *part, const float *rows, uint8_t *codes,
+                           void *scratch) {
+  const nibble_kernels *kernels = nibble_current_kernels();
+  const encode_memory m = divide(part, scratch);
+  float thresholds[NIBBLE_TABLE_ENTRIES];
+  fixed_thresholds(part, thresholds);
+  for (int32_t t = 0; t < part->tokens; t++)
+    kernels->nearest_entries(rows + t * part->row_channels, (size_t)part->channels, 1, thresholds,
+                             part->levels, m.codes + t * part->channels);
+  pack(part, &m, codes);
 }
 
 // Rows (or channels, or nothing) brought to unit scale, with each value's share of the squared
@@ -290,8 +322,9 @@ static void fill_histogram(const nibble_strip *strip, const encode_memory *m, fl
   }
 }
 
-static void encode_fitted(const nibble_kernels *kernels, const nibble_strip *strip, int32_t levels,
+static void encode_fitted(const nibble_kernels *kernels, const nibble_strip *strip,
                           const float *rows, uint8_t *side, const encode_memory *m) {
+  const int32_t levels = strip->levels;
   float row_weight[MAX_TOKENS], channel_weight[MAX_FITTED_BLOCKS * NIBBLE_MAX_CHANNELS], low, high;
   const size_t count = (size_t)strip->tokens * (size_t)strip->channels;
   normalize(kernels, strip, rows, side, m, row_weight, channel_weight);
@@ -329,15 +362,16 @@ static void encode_fitted(const nibble_kernels *kernels, const nibble_strip *str
   kernels->nearest_entries(m->scaled, count, 1, thresholds, levels, m->codes);
 }
 
-static void encode_even(const nibble_kernels *kernels, const nibble_strip *strip, nibble_rule rule,
-                        int32_t levels, const float *rows, uint8_t *side, uint8_t *codes) {
+static void encode_even(const nibble_kernels *kernels, const nibble_strip *strip, const float *rows,
+                        uint8_t *side, uint8_t *codes) {
   const bool by_channel = strip->channel_scale >= 0;
+  const int32_t rule = strip->rule;
   const even_rule even = {
       .kernels = kernels,
       .strip = strip,
       .has_zero = rule == NIBBLE_RULE_ZERO_POINT || rule == NIBBLE_RULE_ZERO_POINT_CLIPPED,
       .is_clipped = rule >= NIBBLE_RULE_SYMMETRIC_CLIPPED,
-      .levels = levels,
+      .levels = strip->levels,
       .side = side,
       .scale_offset = by_channel ? strip->channel_scale : strip->token_scale,
       .zero_offset = by_channel ? strip->channel_zero : strip->token_zero,
@@ -350,44 +384,44 @@ static void encode_even(const nibble_kernels *kernels, const nibble_strip *strip
 
 // ---- The public functions
 
-static void encode_codes(const nibble_strip *strip, nibble_rule rule, int32_t levels,
-                         const float *rows, uint8_t *codes, uint8_t *side, void *scratch) {
+static void encode_codes(const nibble_strip *strip, const float *weights, const float *rows,
+                         uint8_t *codes, uint8_t *side, void *scratch) {
   nibble_strip plain;
   if (nibble_is_balanced(strip)) {
     plain = *strip;
     plain.channel_scale = -1;
     strip = &plain;
   }
-  if (rule == NIBBLE_RULE_TRELLIS) {
-    nibble_encode_trellis(strip, rows, codes, side, scratch);
+  if (strip->fits_scales) {
+    nibble_encode_parts(strip, weights, rows, codes, side, scratch);
     return;
   }
-  if (rule == NIBBLE_RULE_CODEBOOKS) {
-    nibble_encode_bcq(strip, levels, rows, codes, side, scratch);
+  if (strip->rule == NIBBLE_RULE_CODEBOOKS) {
+    nibble_encode_bcq(strip, rows, codes, side, scratch);
     return;
   }
   const nibble_kernels *kernels = nibble_current_kernels();
   const encode_memory m = divide(strip, scratch);
-  if (rule == NIBBLE_RULE_FIXED)
-    encode_fixed(kernels, strip, levels, rows, side, &m);
-  else if (rule == NIBBLE_RULE_FITTED)
-    encode_fitted(kernels, strip, levels, rows, side, &m);
+  if (strip->rule == NIBBLE_RULE_FIXED)
+    encode_fixed(kernels, strip, rows, side, &m);
+  else if (strip->rule == NIBBLE_RULE_FITTED)
+    encode_fitted(kernels, strip, rows, side, &m);
   else
-    encode_even(kernels, strip, rule, levels, rows, side, m.codes);
+    encode_even(kernels, strip, rows, side, m.codes);
   sign_int8(strip, m.codes);
   pack(strip, &m, codes);
 }
 
-void nibble_encode(const nibble_strip *strip, nibble_rule rule, int32_t levels, float *rows,
-                   uint8_t *codes, uint8_t *side, void *scratch) {
-  if (rule == NIBBLE_RULE_COPY) {
+void nibble_encode(const nibble_strip *strip, const float *weights, float *rows, uint8_t *codes,
+                   uint8_t *side, void *scratch) {
+  if (strip->rule == NIBBLE_RULE_COPY) {
     nibble_write_rows(strip, codes, 0, strip->tokens, rows, (size_t)strip->channels);
     return;
   }
   float *taken = scratch;
   nibble_take_outliers(strip, rows, side, taken);
   nibble_balance(strip, rows, side);
-  encode_codes(strip, rule, levels, rows, codes, side,
+  encode_codes(strip, weights, rows, codes, side,
                (uint8_t *)scratch + outlier_scratch_bytes(strip));
   nibble_put_outliers(strip, codes, side, taken);
 }

@@ -7,12 +7,31 @@
 
 #include "float_parts.h"
 
-void nibble_encode_trellis(const nibble_strip *strip, const float *rows, uint8_t *codes,
-                           uint8_t *side, void *scratch);
-size_t nibble_trellis_scratch_bytes(const nibble_strip *strip);
-void nibble_encode_bcq(const nibble_strip *strip, int32_t levels, const float *rows, uint8_t *codes,
-                       uint8_t *side, void *scratch);
+// Strips that fit their scales, whole or in parts. `weights`: see nibble_encode.
+void nibble_encode_parts(const nibble_strip *strip, const float *weights, const float *rows,
+                         uint8_t *codes, uint8_t *side, void *scratch);
+size_t nibble_parts_scratch_bytes(const nibble_strip *strip);
+
+// Codes of one part. `rows` are at unit scale, row channels apart.
+void nibble_encode_trellis(const nibble_strip *part, const float *rows, uint8_t *codes,
+                           void *scratch);
+size_t nibble_trellis_scratch_bytes(const nibble_strip *part);
+void nibble_encode_nearest(const nibble_strip *part, const float *rows, uint8_t *codes,
+                           void *scratch);
+
+void nibble_encode_bcq(const nibble_strip *strip, const float *rows, uint8_t *codes, uint8_t *side,
+                       void *scratch);
 size_t nibble_bcq_scratch_bytes(const nibble_strip *strip);
+
+// ---- Scratch
+
+static inline size_t nibble_whole_lines(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
+
+static inline uint8_t *nibble_take(uint8_t **rest, size_t bytes) {
+  uint8_t *start = *rest;
+  *rest += nibble_whole_lines(bytes);
+  return start;
+}
 
 // ---- Tiles
 
@@ -70,15 +89,17 @@ static inline size_t nibble_whole_tiles(bool is_values, int32_t block_tokens, in
 NIBBLE_ARRANGE(bytes, uint8_t)
 NIBBLE_ARRANGE(samples, int16_t)
 
-// Expanded tiles to floats, one row after the other.
+// Expanded tiles to floats of `unit` each, one row after the other, `stride` apart.
 static inline void nibble_rows_of_tiles(bool is_values, int32_t block_tokens, int32_t channels,
-                                        const int8_t (*tiles)[NIBBLE_TILE], float *rows) {
+                                        const int8_t (*tiles)[NIBBLE_TILE], float unit, float *rows,
+                                        int32_t stride) {
   for (int32_t t = 0; t < block_tokens; t++)
     for (int32_t d = 0; d < channels; d += 8)
       for (int32_t i = d; i < d + 8; i++)
-        rows[t * channels + i] =
-            is_values ? tiles[nibble_tile_of_value(t, d, block_tokens)][nibble_byte_of_value(t, i)]
-                      : tiles[nibble_tile_of_key(t, i, block_tokens)][nibble_byte_of_key(t, i)];
+        rows[t * stride + i] =
+            unit *
+            (is_values ? tiles[nibble_tile_of_value(t, d, block_tokens)][nibble_byte_of_value(t, i)]
+                       : tiles[nibble_tile_of_key(t, i, block_tokens)][nibble_byte_of_key(t, i)]);
 }
 
 // For strips with scales by token and by channel: stores scales by channel and divides the rows by

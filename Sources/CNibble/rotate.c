@@ -1,5 +1,5 @@
 // The random signed Hadamard transform, and its Hartley factor for head dimensions that are not a
-// power of two.
+// power of two; and transforms by any matrix.
 #include <math.h>
 #include <string.h>
 
@@ -66,6 +66,22 @@ static void rotate(float *values, size_t rows, int32_t channels, bool back) {
     if (back)
       for (int32_t d = 0; d < channels; d++) values[d] *= signs[d];
   }
+}
+
+void nibble_analyse(const float *matrix, int32_t count, int32_t channels, const float *rows,
+                    size_t row_count, float *result) {
+  const nibble_kernels *kernels = nibble_current_kernels();
+  for (size_t row = 0; row < row_count; row++, rows += channels, result += count)
+    for (int32_t i = 0; i < count; i++)
+      result[i] = kernels->dot_floats(matrix + i * channels, rows, (size_t)channels);
+}
+
+void nibble_synthesize(const float *matrix, int32_t count, int32_t channels,
+                       const float *coefficients, float *result) {
+  const nibble_kernels *kernels = nibble_current_kernels();
+  memset(result, 0, (size_t)channels * sizeof *result);
+  for (int32_t i = 0; i < count; i++)
+    kernels->combine(result, 1, matrix + i * channels, coefficients[i], (size_t)channels);
 }
 
 void nibble_rotate(float *values, size_t rows, int32_t channels) {

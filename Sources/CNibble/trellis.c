@@ -21,8 +21,6 @@ typedef struct {
 } trellis;
 
 typedef struct {
-  float *scaled;                                 // [tokens][channels], of unit scale
-  float *chosen;                                 // [block tokens][channels]: entries
   int16_t *rounded;                              // [block tokens][channels]
   int16_t (*samples)[CHAINS_OF_BLOCK];           // [tiles]
   uint8_t (*chain_codes)[CHAINS_OF_BLOCK];       // [tiles]
@@ -34,36 +32,25 @@ static int32_t tiles_of(const nibble_strip *strip) {
   return nibble_block_tiles(strip->is_values, strip->block_tokens, strip->channels);
 }
 
-static size_t whole_lines(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
-
 size_t nibble_trellis_scratch_bytes(const nibble_strip *strip) {
   const size_t tiles = (size_t)tiles_of(strip),
                states = (size_t)(NIBBLE_TRELLIS_ENTRIES >> nibble_code_bits(strip->kind));
-  return whole_lines(sizeof(trellis)) +
-         whole_lines((size_t)strip->tokens * (size_t)strip->channels * sizeof(float)) +
-         whole_lines((size_t)strip->block_tokens * (size_t)strip->channels * 6) +
+  return nibble_whole_lines(sizeof(trellis)) +
+         nibble_whole_lines((size_t)strip->block_tokens * (size_t)strip->channels * 2) +
          (tiles + 7) * CHAINS_OF_BLOCK * 3 + tiles * states * NIBBLE_CHAINS +
          2 * MAX_STATES * NIBBLE_CHAINS * sizeof(uint16_t) + 64;
-}
-
-static uint8_t *take(uint8_t **rest, size_t bytes) {
-  uint8_t *start = *rest;
-  *rest += whole_lines(bytes);
-  return start;
 }
 
 static trellis_memory divide(const nibble_strip *strip, uint8_t *rest) {
   const size_t tiles = (size_t)tiles_of(strip), channels = (size_t)strip->channels,
                states = (size_t)(NIBBLE_TRELLIS_ENTRIES >> nibble_code_bits(strip->kind));
   trellis_memory m;
-  m.costs = (void *)take(&rest, 2 * sizeof *m.costs);
-  m.samples = (void *)take(&rest, tiles * sizeof *m.samples);
-  m.chain_codes = (void *)take(&rest, (tiles + 7) / 8 * 8 * sizeof *m.chain_codes);
+  m.costs = (void *)nibble_take(&rest, 2 * sizeof *m.costs);
+  m.samples = (void *)nibble_take(&rest, tiles * sizeof *m.samples);
+  m.chain_codes = (void *)nibble_take(&rest, (tiles + 7) / 8 * 8 * sizeof *m.chain_codes);
   memset(m.chain_codes, 0, (tiles + 7) / 8 * 8 * sizeof *m.chain_codes);
-  m.from = (void *)take(&rest, tiles * states * sizeof *m.from);
-  m.scaled = (void *)take(&rest, (size_t)strip->tokens * channels * sizeof(float));
-  m.chosen = (void *)take(&rest, (size_t)strip->block_tokens * channels * 6);
-  m.rounded = (int16_t *)(m.chosen + (size_t)strip->block_tokens * channels);
+  m.from = (void *)nibble_take(&rest, tiles * states * sizeof *m.from);
+  m.rounded = (void *)nibble_take(&rest, (size_t)strip->block_tokens * channels * 2);
   return m;
 }
 
@@ -148,65 +135,33 @@ static void search_chains(const nibble_kernels *kernels, const trellis *t, const
 // ---- Blocks
 
 // Samples in the order of the chains; channels that only pad a tile are zeros.
-static void fill_samples(const nibble_strip *strip, const trellis_memory *m, const float *scaled,
+static void fill_samples(const nibble_strip *part, const trellis_memory *m, const float *rows,
                          float units) {
-  const int32_t count = strip->block_tokens * strip->channels;
-  for (int32_t i = 0; i < count; i++) {
-    float x = scaled[i] * units;
-    x = x < -32767.0f ? -32767.0f : x > 32767.0f ? 32767.0f : x;
-    m->rounded[i] = (int16_t)(int32_t)nibble_round(x);
-  }
-  nibble_arrange_samples(strip->is_values, strip->block_tokens, strip->channels, m->rounded,
-                         (size_t)strip->channels, m->samples);
+  const int32_t channels = part->channels;
+  for (int32_t t = 0; t < part->block_tokens; t++, rows += part->row_channels)
+    for (int32_t d = 0; d < channels; d++) {
+      float x = rows[d] * units;
+      x = x < -32767.0f ? -32767.0f : x > 32767.0f ? 32767.0f : x;
+      m->rounded[t * channels + d] = (int16_t)(int32_t)nibble_round(x);
+    }
+  nibble_arrange_samples(part->is_values, part->block_tokens, channels, m->rounded,
+                         (size_t)channels, m->samples);
 }
 
-// The scales that fit the rows' entries best, in the sense of least squares.
-static void fit_scales(const nibble_kernels *kernels, const nibble_strip *strip,
-                       const trellis_memory *m, int32_t block, const uint8_t *codes,
-                       uint8_t *side) {
-  const int32_t tokens = strip->block_tokens;
-  const size_t channels = (size_t)strip->channels;
-  // The chains' codes are packed: their place is free.
-  int8_t(*tiles)[CHAINS_OF_BLOCK] = (void *)m->chain_codes;
-  kernels->expand[strip->kind](codes, nibble_constant_table(strip->kind), strip->is_values, tokens,
-                               strip->channels, tiles[0]);
-  nibble_rows_of_tiles(strip->is_values, tokens, strip->channels,
-                       (const int8_t(*)[CHAINS_OF_BLOCK])tiles, m->chosen);
-  for (int32_t t = 0; t < tokens; t++) {
-    const int32_t token = block * tokens + t;
-    const float *row = m->scaled + (size_t)token * channels,
-                *chosen = m->chosen + (size_t)t * channels;
-    const float along = kernels->dot_floats(row, chosen, channels),
-                square = kernels->dot_floats(chosen, chosen, channels);
-    if (along <= 0 || square <= 0) continue;
-    const float old = nibble_from_bfloat16(*nibble_side_at(side, strip->token_scale, token));
-    nibble_stored_scale(side, strip->token_scale, token,
-                        old * (along / (square * strip->fixed_scale)));
-  }
-}
-
-void nibble_encode_trellis(const nibble_strip *strip, const float *rows, uint8_t *codes,
-                           uint8_t *side, void *scratch) {
+void nibble_encode_trellis(const nibble_strip *part, const float *rows, uint8_t *codes,
+                           void *scratch) {
   const nibble_kernels *kernels = nibble_current_kernels();
-  const int32_t channels = strip->channels, tokens = strip->block_tokens;
+  const int32_t tokens = part->block_tokens;
   uint8_t *rest = scratch;
-  trellis *t = (void *)take(&rest, sizeof *t);
-  const trellis_memory m = divide(strip, rest);
-  start_trellis(t, strip);
-  for (int32_t token = 0; token < strip->tokens; token++) {
-    const float *row = rows + (size_t)token * (size_t)channels;
-    float *scaled = m.scaled + (size_t)token * (size_t)channels;
-    const float scale = nibble_stored_scale(side, strip->token_scale, token,
-                                            nibble_root_mean_square(kernels, row, channels));
-    for (int32_t d = 0; d < channels; d++) scaled[d] = row[d] * nibble_inverse(scale);
-  }
-  const float units = UNIT / strip->fixed_scale;
-  for (int32_t block = 0; block * tokens < strip->tokens; block++) {
-    uint8_t *target = codes + block * nibble_strip_block_bytes(strip);
-    fill_samples(strip, &m, m.scaled + (size_t)(block * tokens) * (size_t)channels, units);
+  trellis *t = (void *)nibble_take(&rest, sizeof *t);
+  const trellis_memory m = divide(part, rest);
+  start_trellis(t, part);
+  const float units = UNIT / part->fixed_scale;
+  for (int32_t block = 0; block * tokens < part->tokens; block++) {
+    fill_samples(part, &m, rows + block * tokens * part->row_channels, units);
     search_chains(kernels, t, &m, 0);
     search_chains(kernels, t, &m, NIBBLE_CHAINS);
-    nibble_pack_tiles(strip->kind, (const uint8_t(*)[NIBBLE_TILE])m.chain_codes, t->tiles, target);
-    fit_scales(kernels, strip, &m, block, target, side);
+    nibble_pack_tiles(part->kind, (const uint8_t(*)[NIBBLE_TILE])m.chain_codes, t->tiles,
+                      codes + block * nibble_strip_block_bytes(part));
   }
 }

@@ -58,9 +58,7 @@ extension CodecDescription: CustomStringConvertible {
     if balancesScales { options.append(("scales", "balanced")) }
     if outlierPercent != 0 { options.append(("outliers", Self.text(percent: outlierPercent))) }
     if blocks != plain.blocks { options.append(("blocks", blocks.rawValue)) }
-    if isRotated != plain.isRotated {
-      options.append(("rotation", isRotated ? "hadamard" : "none"))
-    }
+    if rotation != plain.rotation { options.append(("rotation", rotation.rawValue)) }
     if removesMean { options.append(("mean", "removed")) }
     return options
   }
@@ -124,7 +122,7 @@ extension CodecDescription: CustomStringConvertible {
     case "blocks":
       blocks = try Self.word(option, value)
     case "rotation":
-      isRotated = try Self.choice(option, value, yes: "hadamard", no: "none")
+      rotation = try Self.word(option, value)
     case "mean":
       removesMean = try Self.choice(option, value, yes: "removed", no: "kept")
     default:

@@ -51,9 +51,21 @@ public struct CodecDescription: Hashable, Sendable {
     case tokens
   }
 
+  /// What rows pass through before they are encoded.
+  public enum Rotation: String, Hashable, Sendable, CaseIterable {
+    /// Nothing.
+    case none
+    /// The random signed Hadamard transform, which makes all channels alike.
+    case hadamard
+    /// The calibrated transform of the strip's ``RowTransform``, which sorts channels by how much they matter to attention.
+    ///
+    /// ``CodecDescription/bits`` are then the average over all channels: the first ones get more, the last ones fewer or none.
+    case aligned
+  }
+
   /// The code.
   public var code: Code
-  /// Bits of one code, without side information.
+  /// Bits of one code, without side information; of an average one with ``Rotation/aligned``.
   public var bits: Int
   /// The axis that shares a scale.
   public var axis: ScaleAxis
@@ -73,8 +85,8 @@ public struct CodecDescription: Hashable, Sendable {
   public var outlierPercent: Double
   /// What chooses a codebook (`bcq` only).
   public var blocks: BlockShape
-  /// Whether rows pass through the random signed Hadamard transform before they are encoded.
-  public var isRotated: Bool
+  /// The transform of rows before they are encoded.
+  public var rotation: Rotation
   /// Whether the mean of the sequence's sealed rows is subtracted before encoding.
   ///
   /// Attention stays exact:
@@ -96,7 +108,7 @@ public struct CodecDescription: Hashable, Sendable {
     balancesScales = false
     outlierPercent = 0
     blocks = .channels
-    isRotated = code == .rotated || code == .trellis
+    rotation = code == .rotated || code == .trellis ? .hadamard : .none
     removesMean = false
   }
 
@@ -136,6 +148,13 @@ public struct CodecDescription: Hashable, Sendable {
     return copy
   }
 
+  /// The same description with the calibrated transform.
+  public var aligned: CodecDescription {
+    var copy = self
+    copy.rotation = .aligned
+    return copy
+  }
+
   /// The largest magnitude that rows may have.
   ///
   /// Rotation and scales of coded rows need room up to a float's own limit.
@@ -144,7 +163,8 @@ public struct CodecDescription: Hashable, Sendable {
     case .float32: .greatestFiniteMagnitude
     case .float16: 65504
     case .bfloat16: 0x1.fep127
-    default: 1e35
+    // A calibrated transform may enlarge rows by as much as its vectors are long.
+    default: rotation == .aligned ? 1e20 : 1e35
     }
   }
 

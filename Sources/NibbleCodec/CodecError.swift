@@ -18,6 +18,8 @@ public enum CodecError: Error, Hashable, Sendable {
   case wrongLength(what: String, count: Int, expected: Int)
   /// A value cannot be encoded.
   case valueOutOfRange(token: Int, channel: Int, value: Float, limit: Float)
+  /// A calibrated transform cannot be made, or is not one.
+  case invalidTransform(reason: String)
   /// A host's own codec failed.
   case custom(name: String, message: String)
 }
@@ -44,6 +46,8 @@ extension CodecError: CustomStringConvertible {
       "\(what): \(count) values where \(expected) are needed"
     case .valueOutOfRange(let token, let channel, let value, let limit):
       "value \(value) of token \(token), channel \(channel) is not finite or beyond ±\(limit)"
+    case .invalidTransform(let reason):
+      "calibrated transform: \(reason)"
     case .custom(let name, let message):
       "codec '\(name)': \(message)"
     }

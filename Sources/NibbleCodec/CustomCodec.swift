@@ -72,17 +72,24 @@ public struct CodecCatalogue: Sendable {
   /// The registered codec of this name.
   public func codec(named name: String) -> (any CustomCodec)? { custom[name] }
 
-  /// Binds a description to a shape.
+  /// Binds a description to a shape, and to a calibrated transform where it asks for one.
   ///
   /// - Throws: ``CodecError`` if the description, the shape or their combination is not possible.
   public func strip(
     _ description: CodecDescription,
     side: KVSide,
     headDim: Int,
-    pageTokens: Int
+    pageTokens: Int,
+    transform: RowTransform? = nil
   ) throws(CodecError) -> StripCodec {
     guard case .custom(let name) = description.code else {
-      return try StripCodec(description, side: side, headDim: headDim, pageTokens: pageTokens)
+      return try StripCodec(
+        description,
+        side: side,
+        headDim: headDim,
+        pageTokens: pageTokens,
+        transform: transform
+      )
     }
     guard let codec = custom[name] else {
       throw .unknownCodec(name: name, nearest: nearest(name, among: customNames))

@@ -16,9 +16,10 @@ public struct StripCodec: Sendable {
   /// Bytes of one strip, by purpose.
   public let bytes: Bytes
 
-  let layout: nibble_strip
-  let rule: nibble_rule
-  let levels: Int
+  /// The calibrated transform of the rows, where the description asks for one.
+  package let transform: RowTransform?
+  /// The strip, or its parts in the order of their channels.
+  let parts: [nibble_strip]
   package let custom: (any CustomCodec)?
   /// What the host's codec said when it was bound; asked once, so that it cannot change its mind.
   private let customByteCount: Int
@@ -46,13 +47,15 @@ public struct StripCodec: Sendable {
   ///   - headDim: Channels of a row: a multiple of 8 from 8 to 512.
   ///   - pageTokens: Tokens of a page: 16, 32, 48 or a multiple of 64, at most 1,024.
   ///   - custom: The host's codec, for ``CodecDescription/Code/custom(_:)``.
+  ///   - transform: The calibrated transform, for ``CodecDescription/Rotation/aligned``; otherwise ignored.
   /// - Throws: ``CodecError`` if the description, the shape or their combination is not possible.
   public init(
     _ description: CodecDescription,
     side: KVSide,
     headDim: Int,
     pageTokens: Int,
-    custom: (any CustomCodec)? = nil
+    custom: (any CustomCodec)? = nil,
+    transform: RowTransform? = nil
   ) throws(CodecError) {
     guard headDim >= 8, headDim <= 512, headDim % 8 == 0 else {
       throw .unsupportedHeadDimension(headDim)
@@ -69,11 +72,13 @@ public struct StripCodec: Sendable {
       custom = description.pageCodec
     }
     self.custom = custom
+    self.transform = description.rotation == .aligned ? transform : nil
     var builder = StripLayoutBuilder(
       description: description,
       side: side,
       headDim: headDim,
-      pageTokens: pageTokens
+      pageTokens: pageTokens,
+      transform: self.transform
     )
     var count = 0
     if let custom {
@@ -86,9 +91,7 @@ public struct StripCodec: Sendable {
       try builder.build()
     }
     customByteCount = count
-    layout = builder.layout
-    rule = builder.rule
-    levels = builder.levels
+    parts = builder.parts
     bytes = builder.bytes
   }
 
@@ -187,9 +190,12 @@ extension StripCodec {
   /// The C layout.
   ///
   /// For a host's codec it is the layout of the float rows that it decodes to.
-  package var stripLayout: StripLayout { StripLayout(value: layout) }
+  package var stripLayout: StripLayout { StripLayout(parts: parts) }
 
-  /// Encodes rows (pageTokens, headDim), which it overwrites: first the mean goes, then the rotation comes.
+  /// What is subtracted from rows where the sequence's own mean is not: the mean of the calibrated transform.
+  package var fixedMean: [Float]? { transform?.mean }
+
+  /// Encodes rows (pageTokens, headDim), which it overwrites: first the mean goes, then the transform comes.
   package func encode(
     prepared rows: UnsafeMutablePointer<Float>,
     mean: [Float]?,
@@ -197,19 +203,25 @@ extension StripCodec {
     side: UnsafeMutablePointer<UInt8>,
     scratch: inout StripScratch
   ) throws(CodecError) {
-    if let mean {
+    if let mean = mean ?? fixedMean {
       for token in 0..<pageTokens {
         let row = rows + token * headDim
         for channel in 0..<headDim { row[channel] -= mean[channel] }
       }
     }
-    if description.isRotated { nibble_rotate(rows, pageTokens, Int32(headDim)) }
+    switch description.rotation {
+    case .none: break
+    case .hadamard: nibble_rotate(rows, pageTokens, Int32(headDim))
+    case .aligned: transform?.analyse(rows, count: pageTokens)
+    }
     if let custom {
       try encode(with: custom, rows: rows, codes: codes)
       return
     }
-    withUnsafePointer(to: layout) { layout in
-      nibble_encode(layout, rule, Int32(levels), rows, codes, side, scratch.memory)
+    if let transform {
+      nibble_encode(parts, transform.weights, rows, codes, side, scratch.memory)
+    } else {
+      nibble_encode(parts, nil, rows, codes, side, scratch.memory)
     }
   }
 
@@ -220,19 +232,39 @@ extension StripCodec {
     mean: [Float]?,
     into rows: UnsafeMutablePointer<Float>
   ) throws(CodecError) {
-    if let custom {
-      try decode(with: custom, codes: codes, into: rows)
-    } else {
-      withUnsafePointer(to: layout) { layout in
-        nibble_decode(layout, codes, side, 0, Int32(pageTokens), rows)
-      }
-    }
-    if description.isRotated { nibble_rotate_back(rows, pageTokens, Int32(headDim)) }
-    if let mean {
+    try decodeCoded(codes: codes, side: side, into: rows)
+    transformBack(rows, count: pageTokens)
+    if let mean = mean ?? fixedMean {
       for token in 0..<pageTokens {
         let row = rows + token * headDim
         for channel in 0..<headDim { row[channel] += mean[channel] }
       }
+    }
+  }
+
+  /// Queries (count, headDim) in the space that keys are encoded in: their products with coded rows are the scores.
+  ///
+  /// Writes nothing where that is the model's own space.
+  package func transform(
+    queries: UnsafePointer<Float>,
+    count: Int,
+    into result: UnsafeMutablePointer<Float>
+  ) {
+    switch description.rotation {
+    case .none: break
+    case .hadamard:
+      result.update(from: queries, count: count * headDim)
+      nibble_rotate(result, count, Int32(headDim))
+    case .aligned: transform?.project(queries: queries, count: count, into: result)
+    }
+  }
+
+  /// Brings rows (count, headDim) from the space that they are encoded in back to the model's, but for the mean.
+  package func transformBack(_ rows: UnsafeMutablePointer<Float>, count: Int) {
+    switch description.rotation {
+    case .none: break
+    case .hadamard: nibble_rotate_back(rows, count, Int32(headDim))
+    case .aligned: transform?.synthesize(rows, count: count)
     }
   }
 
@@ -280,11 +312,14 @@ extension StripCodec {
 
 /// The C layout of a strip, opaque to modules that do not import the C module themselves.
 package struct StripLayout: Sendable {
-  var value: nibble_strip
+  let parts: [nibble_strip]
 
-  /// Calls `body` with a pointer to the `nibble_strip`.
-  package func withPointer<R>(_ body: (UnsafeRawPointer) throws -> R) rethrows -> R {
-    try withUnsafePointer(to: value) { try body(UnsafeRawPointer($0)) }
+  /// Calls `body` with a pointer to the first `nibble_strip` and their number.
+  package func withParts<R>(_ body: (UnsafeRawPointer, Int) throws -> R) rethrows -> R {
+    try parts.withUnsafeBytes { bytes in
+      guard let base = bytes.baseAddress else { preconditionFailure("a strip has at least one part") }
+      return try body(base, parts.count)
+    }
   }
 }
 
@@ -295,9 +330,7 @@ package struct StripScratch: ~Copyable {
   /// Memory enough for each of `codecs`.
   package init(for codecs: [StripCodec]) {
     let count =
-      codecs.map { codec in
-        withUnsafePointer(to: codec.layout) { Int(nibble_encode_scratch_bytes($0)) }
-      }.max() ?? 0
+      codecs.map { Int(nibble_encode_scratch_bytes($0.parts)) }.max() ?? 0
     memory = .allocate(byteCount: max(count, 64), alignment: 64)
   }
 
@@ -313,9 +346,7 @@ extension StripCodec {
     at token: Int,
     codes: UnsafeMutablePointer<UInt8>
   ) {
-    withUnsafePointer(to: layout) { layout in
-      nibble_write_rows(layout, codes, Int32(token), Int32(count), rows, stride)
-    }
+    nibble_write_rows(parts, codes, Int32(token), Int32(count), rows, stride)
   }
 
   /// Writes all rows of an exact strip.
@@ -332,9 +363,7 @@ extension StripCodec {
     if let custom {
       try decode(with: custom, codes: codes, into: rows)
     } else {
-      withUnsafePointer(to: layout) { layout in
-        nibble_decode(layout, codes, side, 0, Int32(pageTokens), rows)
-      }
+      nibble_decode(parts, codes, side, 0, Int32(pageTokens), rows)
     }
   }
 }

@@ -6,17 +6,27 @@ struct StripLayoutBuilder {
   let side: KVSide
   let headDim: Int
   let pageTokens: Int
+  let transform: RowTransform?
 
-  private(set) var layout = nibble_strip()
-  private(set) var rule = NIBBLE_RULE_COPY
-  private(set) var levels = 0
+  /// The strip, or its parts in the order of their channels.
+  private(set) var parts: [nibble_strip] = []
   private(set) var bytes = StripCodec.Bytes(codes: 0, tables: 0, scales: 0)
+  private var layout = nibble_strip()
 
-  init(description: CodecDescription, side: KVSide, headDim: Int, pageTokens: Int) {
+  init(
+    description: CodecDescription,
+    side: KVSide,
+    headDim: Int,
+    pageTokens: Int,
+    transform: RowTransform?
+  ) {
     self.description = description
     self.side = side
     self.headDim = headDim
     self.pageTokens = pageTokens
+    self.transform = transform
+    layout.rule = Int32(NIBBLE_RULE_COPY.rawValue)
+    layout.row_channels = Int32(headDim)
     layout.kind = Int32(NIBBLE_FLOAT32.rawValue)
     layout.is_values = side == .values ? 1 : 0
     layout.tokens = Int32(pageTokens)
@@ -35,7 +45,8 @@ struct StripLayoutBuilder {
   /// A codec of pages, a host's or one of our own: its bytes are opaque, and attention sees the float rows that it decodes to.
   mutating func custom(byteCount: Int) throws(CodecError) {
     try checkOptions()
-    nibble_strip_measure(&layout)
+    parts = [layout]
+    nibble_strip_measure(&parts, 1)
     bytes.codes = (byteCount + 63) & ~63
   }
 
@@ -47,63 +58,101 @@ struct StripLayoutBuilder {
     case .bfloat16: layout.kind = Int32(NIBBLE_BFLOAT16.rawValue)
     case .int8, .linear: try evenLevels()
     case .clustered: try fittedTable()
-    case .rotated: try fixedTable()
-    case .trellis: try trellis()
+    case .rotated, .trellis: try addScales(zeros: false)
     case .bcq: try codebooks()
     case .microscaling, .pyramid, .seeded, .custom: break
     }
     addOutliers()
-    nibble_strip_measure(&layout)
-    bytes.codes = Int(layout.code_bytes)
     layout.side_bytes = Int32(bytes.side)
+    parts = try divided()
+    nibble_strip_measure(&parts, Int32(parts.count))
+    bytes.codes = parts.reduce(0) { $0 + Int($1.code_bytes) }
+  }
+
+  /// Codes of one kind for all channels, or of several with a calibrated transform.
+  private func divided() throws(CodecError) -> [nibble_strip] {
+    guard description.code == .rotated || description.code == .trellis else { return [layout] }
+    guard description.rotation == .aligned else {
+      return [try part(BitAllotment.Part(channels: headDim, bits: description.bits))]
+    }
+    guard let transform else {
+      throw .unsupportedOption(
+        codec: description.name,
+        option: "rotation=aligned",
+        reason: "no calibration is given"
+      )
+    }
+    guard transform.headDim == headDim else {
+      throw .invalidTransform(reason: "it has \(transform.headDim) channels, not \(headDim)")
+    }
+    let allotted = BitAllotment.parts(
+      bits: description.bits,
+      weights: transform.weights,
+      step: max(16, (1024 / blockTokens + 15) / 16 * 16),
+      distortions: BitAllotment.distortions(of: description.code)
+    )
+    var parts: [nibble_strip] = []
+    for allotment in allotted { parts.append(try part(allotment)) }
+    return parts
   }
 
   // MARK: - Kinds
 
   private mutating func evenLevels() throws(CodecError) {
-    levels = 1 << description.bits
     layout.kind = Self.kind(bits: description.bits)
-    rule =
-      switch (description.zeroPoint, description.clipsRange) {
-      case (true, false): NIBBLE_RULE_ZERO_POINT
-      case (true, true): NIBBLE_RULE_ZERO_POINT_CLIPPED
-      case (false, false): NIBBLE_RULE_SYMMETRIC
-      case (false, true): NIBBLE_RULE_SYMMETRIC_CLIPPED
-      }
+    switch (description.zeroPoint, description.clipsRange) {
+    case (true, false): set(NIBBLE_RULE_ZERO_POINT)
+    case (true, true): set(NIBBLE_RULE_ZERO_POINT_CLIPPED)
+    case (false, false): set(NIBBLE_RULE_SYMMETRIC)
+    case (false, true): set(NIBBLE_RULE_SYMMETRIC_CLIPPED)
+    }
+    let levels = 1 << description.bits
     // With a zero point a code stands for itself; symmetric codes lie about zero.
     let zeroPoint = description.zeroPoint
     if description.bits < 8 {
-      setTable((0..<levels).map { Int8(zeroPoint ? $0 : 2 * $0 - (levels - 1)) }, unit: 1)
+      let entries = (0..<levels).map { Int8(zeroPoint ? $0 : 2 * $0 - (levels - 1)) }
+      Self.setTable(entries, unit: 1, of: &layout)
     }
     try addScales(zeros: zeroPoint)
   }
 
   private mutating func fittedTable() throws(CodecError) {
-    levels = 1 << description.bits
     layout.kind = Self.kind(bits: description.bits)
-    rule = NIBBLE_RULE_FITTED
+    set(NIBBLE_RULE_FITTED)
     layout.table = addSide(Int(NIBBLE_TABLE_ENTRIES) + 8, to: \.tables)
     if description.axis != .none { try addScales(zeros: false) }
   }
 
-  private mutating func fixedTable() throws(CodecError) {
-    levels = 1 << description.bits
-    layout.kind = Self.kind(bits: description.bits)
-    rule = NIBBLE_RULE_FIXED
-    let table = LloydMax.table(bits: description.bits)
-    setTable(table.entries, unit: table.unit)
-    try addScales(zeros: false)
+  private mutating func set(_ rule: nibble_rule) {
+    layout.rule = Int32(rule.rawValue)
+    layout.levels = 1 << Int32(description.bits)
   }
 
-  private mutating func trellis() throws(CodecError) {
-    levels = 1 << description.bits
+  /// A stretch of rotated channels, or all of them.
+  private func part(_ allotment: BitAllotment.Part) throws(CodecError) -> nibble_strip {
+    var part = layout
+    part.levels = 1 << Int32(allotment.bits)
+    part.channels = Int32(allotment.channels)
+    if part.channels != part.row_channels { part.group_channels = part.channels }
+    part.fits_scales = description.code == .trellis || description.rotation == .aligned ? 1 : 0
+    guard description.code == .trellis else {
+      part.kind = Self.kind(bits: allotment.bits)
+      part.rule = Int32(NIBBLE_RULE_FIXED.rawValue)
+      let table = LloydMax.table(bits: allotment.bits)
+      Self.setTable(table.entries, unit: table.unit, of: &part)
+      return part
+    }
     // The kinds stand one after the other, from 4 bits down.
-    layout.kind = Int32(NIBBLE_TRELLIS4.rawValue) + 4 - Int32(description.bits)
-    rule = NIBBLE_RULE_TRELLIS
-    layout.fixed_scale = nibble_constant_unit(layout.kind)
-    try addScales(zeros: false)
-    // A chain has one code in each tile, and its window of eight bits must not meet itself.
-    let tiles = min(headDim / 4 * blockTokens / 16, (headDim + 15) / 16 * blockTokens / 4)
+    part.kind = Int32(NIBBLE_TRELLIS4.rawValue) + 4 - Int32(allotment.bits)
+    part.rule = Int32(NIBBLE_RULE_TRELLIS.rawValue)
+    part.fixed_scale = nibble_constant_unit(part.kind)
+    try checkChains(channels: allotment.channels)
+    return part
+  }
+
+  /// A chain has one code in each tile, and its window of eight bits must not meet itself.
+  private func checkChains(channels: Int) throws(CodecError) {
+    let tiles = min(channels / 4 * blockTokens / 16, (channels + 15) / 16 * blockTokens / 4)
     guard tiles >= 16 else {
       throw .unsupportedOption(
         codec: description.name,
@@ -114,10 +163,9 @@ struct StripLayoutBuilder {
   }
 
   private mutating func codebooks() throws(CodecError) {
-    levels = 1 << description.bits
     let first = description.blocks == .channels ? NIBBLE_BLOCKS4 : NIBBLE_COLUMNS4
     layout.kind = Int32(first.rawValue) + 4 - Int32(description.bits)
-    rule = NIBBLE_RULE_CODEBOOKS
+    set(NIBBLE_RULE_CODEBOOKS)
     layout.fixed_scale = nibble_constant_unit(layout.kind)
     try addScales(zeros: false)
   }
@@ -133,13 +181,13 @@ struct StripLayoutBuilder {
     }
   }
 
-  private mutating func setTable(_ entries: [Int8], unit: Float) {
-    withUnsafeMutableBytes(of: &layout.fixed_table) { table in
+  private static func setTable(_ entries: [Int8], unit: Float, of strip: inout nibble_strip) {
+    withUnsafeMutableBytes(of: &strip.fixed_table) { table in
       for (index, entry) in entries.enumerated() {
         table[index] = UInt8(bitPattern: entry)
       }
     }
-    layout.fixed_scale = unit
+    strip.fixed_scale = unit
   }
 
   // MARK: - Side information
@@ -244,13 +292,15 @@ struct StripLayoutBuilder {
       "outliers=\(description.outlierPercent)",
       because: "outliers are 0 to 10 percent beside codes in tiles"
     )
+    try checkAlignment()
     let choosesOthers = description.blocks != .channels && description.code != .bcq
     try refuse(choosesOthers, "blocks=tokens", because: "it has one table for all values")
     switch description.code {
     case .float32, .float16, .bfloat16:
       try refuse(description != plain, "options", because: "exact rows have none")
     case .rotated:
-      try refuse(!description.isRotated, "rotation=none", because: "rotation is what it is")
+      let isPlain = description.rotation == .none
+      try refuse(isPlain, "rotation=none", because: "rotation is what it is")
       try refuse(description.axis != .token, "axis", because: "rotated channels are alike")
       try refuse(description.zeroPoint, "zero_point", because: "its table is symmetric")
     case .trellis:
@@ -272,6 +322,21 @@ struct StripLayoutBuilder {
         description.axis != plain.axis || description.group != nil || description.zeroPoint
       try refuse(hasScales, "axis, group or zero_point", because: "its scales are its own affair")
     }
+  }
+
+  private func checkAlignment() throws(CodecError) {
+    guard description.rotation == .aligned else { return }
+    let isPossible = description.code == .rotated || description.code == .trellis
+    try refuse(
+      !isPossible,
+      "rotation=aligned",
+      because: "only rotated and trellis have codes of several rates"
+    )
+    try refuse(
+      description.group != nil || description.balancesScales || description.outlierPercent != 0,
+      "group, scales or outliers",
+      because: "with rotation=aligned its coefficients share one scale"
+    )
   }
 
   private func refuse(_ refused: Bool, _ option: String, because reason: String) throws(CodecError)

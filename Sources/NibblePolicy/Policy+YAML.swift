@@ -42,7 +42,7 @@ extension CodecDescription {
     if axis != plain.axis { pairs.append(("axis", axis.rawValue)) }
     if let group { pairs.append(("group", "\(group)")) }
     if zeroPoint != plain.zeroPoint { pairs.append(("zero_point", "\(zeroPoint)")) }
-    if isRotated != plain.isRotated { pairs.append(("rotation", isRotated ? "hadamard" : "none")) }
+    if rotation != plain.rotation { pairs.append(("rotation", rotation.rawValue)) }
     if removesMean != plain.removesMean {
       pairs.append(("mean", removesMean ? "removed" : "kept"))
     }

@@ -19,13 +19,12 @@ typedef struct {
 
 // ---- Making a case
 
-static void fill_strip(const codec *codec, const nibble_strip *strip, uint8_t *codes, uint8_t *side,
-                       float *decoded) {
+static void fill_strip(const nibble_strip *strip, uint8_t *codes, uint8_t *side, float *decoded) {
   const size_t count = (size_t)strip->tokens * (size_t)strip->channels;
   float *rows = exact_memory(count * sizeof *rows);
   void *scratch = exact_memory(nibble_encode_scratch_bytes(strip));
   random_normals(rows, count, 0.3f);
-  nibble_encode(strip, codec->rule, codec->levels, rows, codes, side, scratch);
+  nibble_encode(strip, NULL, rows, codes, side, scratch);
   nibble_decode(strip, codes, side, 0, strip->tokens, decoded);
   free(rows);
   free(scratch);
@@ -49,9 +48,9 @@ static void make_pages(attend_case *c) {
   c->value_rows = exact_memory((values * (size_t)run->page_count + 1) * sizeof(float));
   for (int32_t page = 0; page < run->page_count; page++) {
     uint8_t *bytes = exact_memory(page_bytes);
-    fill_strip(c->key_codec, &c->keys, bytes + run->key_codes, bytes + run->key_side,
+    fill_strip(&c->keys, bytes + run->key_codes, bytes + run->key_side,
                c->key_rows + (size_t)page * values);
-    fill_strip(c->value_codec, &c->values, bytes + run->value_codes, bytes + run->value_side,
+    fill_strip(&c->values, bytes + run->value_codes, bytes + run->value_side,
                c->value_rows + (size_t)page * values);
     c->pages[page] = bytes;
   }

@@ -147,8 +147,12 @@ bool make_strip(const codec *codec, bool is_values, int32_t tokens, int32_t chan
   const int32_t whole = tokens < NIBBLE_MAX_BLOCK_TOKENS ? tokens : NIBBLE_MAX_BLOCK_TOKENS;
   *strip = (nibble_strip){
       .kind = codec->kind,
+      .rule = codec->rule,
+      .levels = codec->levels,
+      .fits_scales = codec->rule == NIBBLE_RULE_TRELLIS,
       .is_values = is_values,
       .tokens = tokens,
+      .row_channels = channels,
       .channels = channels,
       .block_tokens = codec->block ? codec->block : whole,
       .group_channels = codec->group ? codec->group : channels,
@@ -188,7 +192,7 @@ bool make_strip(const codec *codec, bool is_values, int32_t tokens, int32_t chan
     strip->outlier_count = codec->outliers;
     strip->outliers = add_side(strip, tokens / strip->block_tokens * codec->outliers * 4);
   }
-  nibble_strip_measure(strip);
+  nibble_strip_measure(strip, 1);
   return true;
 }
 

@@ -12,7 +12,7 @@ import Testing
       parsing: "reversed",
       customNames: catalogue.customNames
     )
-    description.isRotated = isRotated
+    description.rotation = isRotated ? .hadamard : .none
     description.removesMean = removesMean
     let strip = try catalogue.strip(description, side: .keys, headDim: 24, pageTokens: 48)
     #expect(strip.bytes.total == (48 * 24 * 4 + 3 + 63) / 64 * 64)

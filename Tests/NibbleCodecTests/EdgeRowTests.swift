@@ -153,9 +153,9 @@ import Testing
         let bound = description == .float32 ? 0 : x.magnitude * unit + 0x1p-25
         if abs(x - y) > bound { Issue.record("\(x) became \(y)") }
       }
-    case .int8 where !description.isRotated,
+    case .int8 where description.rotation == .none,
       .linear
-    where !description.isRotated && !description.clipsRange && !description.balancesScales
+    where description.rotation == .none && !description.clipsRange && !description.balancesScales
       && description.outlierPercent == 0:
       for members in sharedScales(description) {
         let values = members.map { rows[$0] }

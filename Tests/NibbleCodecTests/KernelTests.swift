@@ -125,9 +125,10 @@ private struct Block {
     strip.is_values = isValues ? 1 : 0
     strip.tokens = Int32(tokens)
     strip.block_tokens = Int32(tokens)
+    strip.row_channels = Int32(channels)
     strip.channels = Int32(channels)
     strip.group_channels = Int32(channels)
-    nibble_strip_measure(&strip)
+    nibble_strip_measure(&strip, 1)
     codes = Bytes(Int(strip.code_bytes), extremes: (0, 255), using: &random)
     table = Bytes(Int(NIBBLE_TRELLIS_ENTRIES), extremes: (0x80, 0x7f), using: &random)
   }

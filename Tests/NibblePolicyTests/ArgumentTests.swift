@@ -42,7 +42,7 @@ import Testing
     for (codec, bits) in [(policy.keys, 4), (policy.values, 3)] {
       #expect(codec.bits == bits)
       #expect(codec.removesMean)
-      #expect(codec.isRotated)
+      #expect(codec.rotation == .hadamard)
       #expect(codec.group == 32)
       #expect(codec.axis == .channel)
     }

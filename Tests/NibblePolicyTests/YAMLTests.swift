@@ -34,7 +34,7 @@ import Testing
     keys.group = 32
     var values = CodecDescription.linear(4)
     values.zeroPoint = false
-    values.isRotated = true
+    values.rotation = .hadamard
     let expected = Policy(
       name: "per-channel-keys",
       keys: keys,
@@ -119,7 +119,7 @@ import Testing
     codec.axis = CodecDescription.ScaleAxis.allCases.randomElement(using: &generator) ?? .token
     codec.group = Bool.random(using: &generator) ? 32 : nil
     codec.zeroPoint = Bool.random(using: &generator)
-    codec.isRotated = Bool.random(using: &generator)
+    codec.rotation = Bool.random(using: &generator) ? .hadamard : .none
     codec.removesMean = Bool.random(using: &generator)
     return codec
   }

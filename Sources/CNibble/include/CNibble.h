@@ -8,7 +8,8 @@
 //   zero        = table_zero + token_zero[group(d)][t] + channel_zero[block(t)][d]
 //
 // where parts that a codec does not use are 1 or 0. Strips of exact rows hold the values
-// themselves. Specs/page-layout.md is the written form of what this header declares.
+// themselves. A strip may consist of parts: stretches of its channels whose codes have other bits.
+// Specs/page-layout.md is the written form of what this header declares.
 #ifndef CNIBBLE_H
 #define CNIBBLE_H
 
@@ -29,6 +30,7 @@ enum {
   NIBBLE_TRELLIS_ENTRIES = 256,
   NIBBLE_CODEBOOKS = 8,
   NIBBLE_CODEBOOK_BLOCK = 8,  // channels of one token that share a codebook
+  NIBBLE_MAX_PARTS = 8,
 };
 
 // How the elements of a strip are stored: the table kind of the attention skeleton's expand step.
@@ -55,44 +57,6 @@ typedef enum nibble_kind {
   NIBBLE_KINDS = 17,
 } nibble_kind;
 
-// The layout of one strip. Offsets count bytes from the start of the strip's side data; -1 means
-// absent.
-typedef struct nibble_strip {
-  int32_t kind;            // nibble_kind
-  int32_t is_values;       // 0 for keys, 1 for values
-  int32_t tokens;          // of a page
-  int32_t channels;        // head dimension, a multiple of 8
-  int32_t block_tokens;    // tokens of one block: at most 64, a multiple of 16
-  int32_t group_channels;  // channels that share a token scale
-  int32_t token_scale;     // bfloat16 [groups][tokens]
-  int32_t token_zero;      // float16  [groups][tokens]
-  int32_t channel_scale;   // bfloat16 [blocks][channels]
-  int32_t channel_zero;    // float16  [blocks][channels]
-  int32_t table;           // int8 [16], float scale, float zero: a table fitted to this strip
-  int32_t outliers;        // uint16 indices, then bfloat16 values, each [blocks][outlier_count]
-  int32_t outlier_count;   // of each block; an index counts values of the block, row by row
-  int32_t code_bytes;      // a multiple of 64
-  int32_t side_bytes;      // a multiple of 4
-  int8_t fixed_table[NIBBLE_TABLE_ENTRIES];  // where `table` is -1
-  float fixed_scale;
-  float fixed_zero;
-} nibble_strip;
-
-// Fills in block_tokens' consequences: code_bytes. Other members must be set.
-void nibble_strip_measure(nibble_strip *strip);
-
-// Channels rounded up to the 16 lanes of a value tile.
-static inline int32_t nibble_padded_channels(int32_t channels) { return (channels + 15) & ~15; }
-
-// The constant table of a kind, or NULL where the strip has the table: 256 entries of a trellis,
-// for data of unit variance, or NIBBLE_CODEBOOKS codebooks of NIBBLE_TABLE_ENTRIES entries each, of
-// which those of fewer bits use the first ones.
-const int8_t *nibble_constant_table(int32_t kind);
-// The value of one unit of that table; 0 for other kinds.
-float nibble_constant_unit(int32_t kind);
-
-// ---- Encoding
-
 typedef enum nibble_rule {
   NIBBLE_RULE_COPY = 0,        // exact rows
   NIBBLE_RULE_SYMMETRIC = 1,   // evenly spaced levels about zero
@@ -107,15 +71,62 @@ typedef enum nibble_rule {
   NIBBLE_RULE_CODEBOOKS = 8,
 } nibble_rule;
 
-// Encodes rows [tokens][channels] (finite, already centred and rotated), which are overwritten,
-// into codes and side data.
-// `levels` is the number of table entries in use. `scratch` has nibble_encode_scratch_bytes(strip)
-// bytes, aligned to 64.
-void nibble_encode(const nibble_strip *strip, nibble_rule rule, int32_t levels, float *rows,
-                   uint8_t *codes, uint8_t *side, void *scratch);
+// The layout of one strip, or of one of its parts: they follow each other in an array, in the order
+// of their channels. Offsets count bytes from the start of the strip's side data; -1 means absent.
+typedef struct nibble_strip {
+  int32_t kind;            // nibble_kind
+  int32_t rule;            // nibble_rule: how codes are chosen
+  int32_t levels;          // table entries in use
+  int32_t is_values;       // 0 for keys, 1 for values
+  int32_t tokens;          // of a page
+  int32_t row_channels;    // head dimension, a multiple of 8
+  int32_t parts;           // that follow in the array, this one included
+  int32_t first_channel;   // of the part: a multiple of 16. Channels without a part have no codes
+  int32_t channels;        // of the part: a multiple of 8
+  int32_t code_offset;     // bytes from the start of the strip's codes
+  int32_t block_tokens;    // tokens of one block: at most 64, a multiple of 16
+  int32_t group_channels;  // channels that share a token scale
+  int32_t token_scale;     // bfloat16 [groups][tokens]
+  int32_t token_zero;      // float16  [groups][tokens]
+  int32_t channel_scale;   // bfloat16 [blocks][channels]
+  int32_t channel_zero;    // float16  [blocks][channels]
+  int32_t table;           // int8 [16], float scale, float zero: a table fitted to this strip
+  int32_t outliers;        // uint16 indices, then bfloat16 values, each [blocks][outlier_count]
+  int32_t outlier_count;   // of each block; an index counts values of the block, row by row
+  int32_t fits_scales;     // whether a token's scale is fitted to the codes of all parts
+  int32_t code_bytes;      // of the part, a multiple of 64
+  int32_t side_bytes;      // of the whole strip, a multiple of 4
+  int8_t fixed_table[NIBBLE_TABLE_ENTRIES];  // where `table` is -1
+  float fixed_scale;
+  float fixed_zero;
+} nibble_strip;
+
+// Fills in, for `count` parts of one strip, what follows from the rest: parts, first_channel,
+// code_offset and code_bytes.
+void nibble_strip_measure(nibble_strip *strip, int32_t count);
+
+// Channels rounded up to the 16 lanes of a value tile.
+static inline int32_t nibble_padded_channels(int32_t channels) { return (channels + 15) & ~15; }
+
+// The constant table of a kind, or NULL where the strip has the table: 256 entries of a trellis,
+// for data of unit variance, or NIBBLE_CODEBOOKS codebooks of NIBBLE_TABLE_ENTRIES entries each, of
+// which those of fewer bits use the first ones.
+const int8_t *nibble_constant_table(int32_t kind);
+// The value of one unit of that table; 0 for other kinds.
+float nibble_constant_unit(int32_t kind);
+
+// ---- Encoding
+
+// Encodes rows [tokens][row channels] (finite, already centred and rotated), which are overwritten,
+// into codes and side data. `weights` [row channels], or NULL for ones: what an error of each
+// channel counts where scales are fitted. `scratch` has nibble_encode_scratch_bytes(strip) bytes,
+// aligned to 64.
+void nibble_encode(const nibble_strip *strip, const float *weights, float *rows, uint8_t *codes,
+                   uint8_t *side, void *scratch);
 size_t nibble_encode_scratch_bytes(const nibble_strip *strip);
 
-// Decodes tokens first ..< first + count into rows [count][channels], by the formula above.
+// Decodes tokens first ..< first + count into rows [count][row channels], by the formula above.
+// Channels without codes are zeros.
 void nibble_decode(const nibble_strip *strip, const uint8_t *codes, const uint8_t *side,
                    int32_t first, int32_t count, float *rows);
 
@@ -145,6 +156,14 @@ void nibble_widen_bfloat16(const uint16_t *source, size_t count, float *result);
 void nibble_rotate(float *values, size_t rows, int32_t channels);
 // Its inverse: signs * (H x).
 void nibble_rotate_back(float *values, size_t rows, int32_t channels);
+
+// A linear transform: result[row][i] = matrix[i] . rows[row], for vectors [count][channels].
+void nibble_analyse(const float *matrix, int32_t count, int32_t channels, const float *rows,
+                    size_t row_count, float *result);
+// The sum of the vectors, each times its coefficient: result[channels] = sum of coefficients[i] *
+// matrix[i].
+void nibble_synthesize(const float *matrix, int32_t count, int32_t channels,
+                       const float *coefficients, float *result);
 
 // ---- Attention
 

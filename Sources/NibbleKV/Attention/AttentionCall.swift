@@ -124,7 +124,7 @@ struct AttentionCall {
     withAddresses(from: pages.lowerBound) { run(pageRun, $0, item, memory, into: combined) }
   }
 
-  /// The item's query rows, (tokens, members, headDim), in the model's space and rotated.
+  /// The item's query rows, (tokens, members, headDim), in the model's space and in that of the codes.
   private func gather(_ item: Cut.Item, into memory: WorkerScratch) {
     let rows = item.rowCount
     let members = item.members.count
@@ -134,10 +134,12 @@ struct AttentionCall {
       let position = Int64(state.tokenCount - queryTokens + token)
       (memory.positions + index * members).update(repeating: position, count: members)
     }
-    if kernels.plan.keys[item.head].description.isRotated, !item.sealed.isEmpty {
-      memory.rotatedQueries.update(from: memory.queries, count: rows * dim)
-      nibble_rotate(memory.rotatedQueries, rows, Int32(dim))
-    }
+    guard !item.sealed.isEmpty else { return }
+    kernels.plan.keys[item.head].transform(
+      queries: memory.queries,
+      count: rows,
+      into: memory.transformedQueries
+    )
   }
 
   /// The row, in queries and output, of a query token and a member of the item's part of the group.
@@ -183,8 +185,8 @@ struct AttentionCall {
     // All pages of a span share their means.
     let page = (pageRun.position - kernels.geometry.sinks) / kernels.geometry.pageTokens
     let means = isCoded ? state.means?.means(ofPage: page) : nil
-    let keyMean = means?.keys[head]
-    let valueMean = means?.values[head]
+    let keyMean = isCoded ? means?.keys[head] ?? kernels.plan.keys[head].fixedMean : nil
+    let valueMean = isCoded ? means?.values[head] ?? kernels.plan.values[head].fixedMean : nil
     if let keyMean {
       keyMean.withUnsafeBufferPointer { mean in
         for row in 0..<rowCount {
@@ -192,7 +194,7 @@ struct AttentionCall {
         }
       }
     }
-    let isRotated = isCoded && kernels.plan.keys[head].description.isRotated
+    let isTransformed = isCoded && kernels.plan.keys[head].description.rotation != .none
     let offsets = kernels.offsets(pageRun.kind, head: head)
     var run = nibble_run(
       pages: addresses,
@@ -209,7 +211,7 @@ struct AttentionCall {
     )
     var rows = nibble_rows(
       count: Int32(rowCount),
-      queries: isRotated ? memory.rotatedQueries : memory.queries,
+      queries: isTransformed ? memory.transformedQueries : memory.queries,
       positions: memory.positions,
       bias: keyMean == nil ? nil : UnsafePointer(memory.bias),
       window: Int64(min(options.window ?? 0, state.tokenCount)),
@@ -222,8 +224,8 @@ struct AttentionCall {
       accumulator: memory.accumulator
     )
     nibble_attend(&run, &rows, &partial, memory.kernel)
-    let rotatesValues = isCoded && kernels.plan.values[head].description.isRotated
-    add(memory, rows: rowCount, isRotated: rotatesValues, mean: valueMean, to: combined)
+    let transformsValues = isCoded && kernels.plan.values[head].description.rotation != .none
+    add(memory, rows: rowCount, isTransformed: transformsValues, mean: valueMean, to: combined)
   }
 
   /// Pages of a host's codec: each is decoded and attended to by itself.
@@ -295,7 +297,7 @@ struct AttentionCall {
   private func add(
     _ partial: WorkerScratch,
     rows: Int,
-    isRotated: Bool,
+    isTransformed: Bool,
     mean: [Float]?,
     to combined: CombinedRows
   ) {
@@ -304,12 +306,12 @@ struct AttentionCall {
       guard top > -.infinity else { continue }
       let (old, new) = rescale(combined, row: row, to: top, sum: partial.sum[row])
       let source = partial.accumulator + row * padded
-      if isRotated {
-        nibble_combine(combined.rotated(row), old, source, new, padded)
+      if isTransformed {
+        nibble_combine(combined.transformed(row), old, source, new, padded)
         nibble_combine(combined.plain(row), old, source, 0, padded)
       } else {
         nibble_combine(combined.plain(row), old, source, new, padded)
-        nibble_combine(combined.rotated(row), old, source, 0, padded)
+        nibble_combine(combined.transformed(row), old, source, 0, padded)
       }
       if let mean {
         mean.withUnsafeBufferPointer {
@@ -343,9 +345,10 @@ struct AttentionCall {
     return (old, new)
   }
 
-  /// Divides by the sums, leaves the rotated space and writes the output.
+  /// Divides by the sums, leaves the space of the codes and writes the output.
   private func finish(_ item: Cut.Item, _ combined: CombinedRows) throws(KVError) {
-    let rotates = kernels.plan.values[item.head].description.isRotated && state.sealedCount > 0
+    let values = kernels.plan.values[item.head]
+    let transforms = values.description.rotation != .none && state.sealedCount > 0
     for (index, token) in item.tokens.enumerated() {
       for member in 0..<item.members.count {
         let row = index * item.members.count + member
@@ -356,9 +359,9 @@ struct AttentionCall {
           throw .scoresOutOfRange(layer: layer, token: token, queryHead: head)
         }
         let factor = 1 / sum
-        if rotates {
-          nibble_rotate_back(combined.rotated(row), 1, Int32(dim))
-          nibble_combine(combined.plain(row), 1, combined.rotated(row), 1, dim)
+        if transforms {
+          values.transformBack(combined.transformed(row), count: 1)
+          nibble_combine(combined.plain(row), 1, combined.transformed(row), 1, dim)
         }
         for channel in 0..<dim { target[channel] = combined.plain(row)[channel] * factor }
       }

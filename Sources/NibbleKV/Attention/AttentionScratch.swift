@@ -11,7 +11,7 @@ final class WorkerScratch: @unchecked Sendable {
   let sum: UnsafeMutablePointer<Float>
   let accumulator: UnsafeMutablePointer<Float>
   let queries: UnsafeMutablePointer<Float>
-  let rotatedQueries: UnsafeMutablePointer<Float>
+  let transformedQueries: UnsafeMutablePointer<Float>
   let bias: UnsafeMutablePointer<Float>
   let positions: UnsafeMutablePointer<Int64>
   let combined: CombinedRows
@@ -38,7 +38,7 @@ final class WorkerScratch: @unchecked Sendable {
     }
     accumulator = next(rows * padded)
     queries = next(rows * padded)
-    rotatedQueries = next(rows * padded)
+    transformedQueries = next(rows * padded)
     combined = CombinedRows(
       base: next(CombinedRows.floatCount(rows: rows, padded: padded)),
       rows: rows,
@@ -66,7 +66,7 @@ final class WorkerScratch: @unchecked Sendable {
   }
 }
 
-/// The softmax state of some rows over several runs, in both spaces: values in the model's space, and rotated values.
+/// The softmax state of some rows over several runs, in both spaces: values in the model's space, and transformed values.
 struct CombinedRows {
   let base: UnsafeMutablePointer<Float>
   let rows: Int
@@ -77,7 +77,7 @@ struct CombinedRows {
   var maximum: UnsafeMutablePointer<Float> { base }
   var sum: UnsafeMutablePointer<Float> { base + rows }
   func plain(_ row: Int) -> UnsafeMutablePointer<Float> { base + 2 * rows + row * 2 * padded }
-  func rotated(_ row: Int) -> UnsafeMutablePointer<Float> { plain(row) + padded }
+  func transformed(_ row: Int) -> UnsafeMutablePointer<Float> { plain(row) + padded }
 
   func reset(rows count: Int) {
     for row in 0..<count {

@@ -15,8 +15,10 @@ final class LayerKernels: @unchecked Sendable {
   let geometry: LayerGeometry
   /// The largest magnitude that all codecs of the layer, exact rows included, can hold.
   let magnitudeLimit: Float
+  /// (kinds, heads, sides, parts).
   private let strips: UnsafeMutablePointer<nibble_strip>
   private let headCount: Int
+  private static let mostParts = Int(NIBBLE_MAX_PARTS)
 
   init(plan: Plan, layer: Int) {
     self.plan = plan.layers[layer]
@@ -24,53 +26,61 @@ final class LayerKernels: @unchecked Sendable {
     headCount = self.plan.keys.count
     let codecs = [self.plan.exactKeys, self.plan.exactValues] + self.plan.keys + self.plan.values
     magnitudeLimit = codecs.map(\.description.magnitudeLimit).min() ?? 0
-    strips = .allocate(capacity: 4 * 2 * headCount)
+    strips = .allocate(capacity: 4 * 2 * headCount * Self.mostParts)
     for head in 0..<headCount {
       store(self.plan.sinkKeys, self.plan.sinkValues, .sink, head)
       store(self.plan.keys[head], self.plan.values[head], .sealed, head)
       store(self.plan.exactKeys, self.plan.exactValues, .exact, head)
-      strips[slot(.decoded, head)] = Self.floatRows(of: self.plan.keys[head])
-      strips[slot(.decoded, head) + 1] = Self.floatRows(of: self.plan.values[head])
+      strips[slot(.decoded, head, .keys)] = Self.floatRows(of: self.plan.keys[head])
+      strips[slot(.decoded, head, .values)] = Self.floatRows(of: self.plan.values[head])
     }
   }
 
   deinit { strips.deallocate() }
 
-  private func slot(_ kind: PageKind, _ head: Int) -> Int { (kind.rawValue * headCount + head) * 2 }
+  private func slot(_ kind: PageKind, _ head: Int, _ side: KVSide) -> Int {
+    ((kind.rawValue * headCount + head) * 2 + (side == .keys ? 0 : 1)) * Self.mostParts
+  }
 
   private func store(_ keys: StripCodec, _ values: StripCodec, _ kind: PageKind, _ head: Int) {
-    keys.stripLayout.withPointer {
-      strips[slot(kind, head)] = $0.assumingMemoryBound(to: nibble_strip.self).pointee
-    }
-    values.stripLayout.withPointer {
-      strips[slot(kind, head) + 1] = $0.assumingMemoryBound(to: nibble_strip.self).pointee
+    store(keys, at: slot(kind, head, .keys))
+    store(values, at: slot(kind, head, .values))
+  }
+
+  private func store(_ codec: StripCodec, at slot: Int) {
+    codec.stripLayout.withParts { parts, count in
+      precondition(count <= Self.mostParts)
+      let source = parts.assumingMemoryBound(to: nibble_strip.self)
+      (strips + slot).initialize(from: source, count: count)
     }
   }
 
   /// The layout of the rows that a host's codec is decoded to.
   private static func floatRows(of codec: StripCodec) -> nibble_strip {
-    var strip = codec.stripLayout.withPointer {
-      $0.assumingMemoryBound(to: nibble_strip.self).pointee
-    }
+    var strip = nibble_strip()
     strip.kind = Int32(NIBBLE_FLOAT32.rawValue)
+    strip.is_values = codec.side == .values ? 1 : 0
+    strip.tokens = Int32(codec.pageTokens)
+    strip.row_channels = Int32(codec.headDim)
+    strip.channels = strip.row_channels
+    strip.group_channels = strip.row_channels
     strip.block_tokens = min(strip.tokens, Int32(NIBBLE_MAX_BLOCK_TOKENS))
-    strip.group_channels = strip.channels
     strip.token_scale = -1
     strip.token_zero = -1
     strip.channel_scale = -1
     strip.channel_zero = -1
     strip.table = -1
-    strip.side_bytes = 0
-    nibble_strip_measure(&strip)
+    strip.outliers = -1
+    nibble_strip_measure(&strip, 1)
     return strip
   }
 
   func keyStrip(_ kind: PageKind, head: Int) -> UnsafePointer<nibble_strip> {
-    UnsafePointer(strips + slot(kind, head))
+    UnsafePointer(strips + slot(kind, head, .keys))
   }
 
   func valueStrip(_ kind: PageKind, head: Int) -> UnsafePointer<nibble_strip> {
-    UnsafePointer(strips + slot(kind, head) + 1)
+    UnsafePointer(strips + slot(kind, head, .values))
   }
 
   /// A head's place in a page of this kind.

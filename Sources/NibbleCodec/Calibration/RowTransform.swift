@@ -1,0 +1,133 @@
+internal import CNibble
+
+/// A calibrated transform of the keys or the values of one KV head: `coefficient[i] = analysis[i] · (row - mean)`.
+///
+/// Coefficients have unit variance and are not correlated; they are sorted by how much their errors count in attention.
+/// A row is `mean + Σ coefficient[i] · synthesis[i]`, so that
+/// - scores need the query's products with ``synthesis`` alone, once for each query, and
+/// - outputs are sums of ``synthesis`` vectors, once for each query.
+///
+/// See ``RowStatistics/keyTransform()`` and ``RowStatistics/valueTransform()`` for how the vectors are found.
+public struct RowTransform: Hashable, Sendable {
+  /// Channels of a row, and coefficients.
+  public let headDim: Int
+  /// What is subtracted from every row: (headDim).
+  public let mean: [Float]
+  /// The vectors that make coefficients: (headDim, headDim), one after the other.
+  public let analysis: [Float]
+  /// The vectors that coefficients stand for: (headDim, headDim), the inverse of ``analysis``.
+  public let synthesis: [Float]
+  /// What a squared error of one counts for each coefficient, descending: (headDim).
+  ///
+  /// In units of squared scores for keys, of squared outputs for values.
+  public let weights: [Float]
+
+  /// Creates a transform.
+  ///
+  /// - Parameters:
+  ///   - headDim: Channels of a row.
+  ///   - mean: (headDim).
+  ///   - analysis: (headDim, headDim).
+  ///   - synthesis: (headDim, headDim).
+  ///   - weights: (headDim), descending, not negative.
+  /// - Throws: ``CodecError/wrongLength(what:count:expected:)``, or ``CodecError/invalidTransform(reason:)`` for values that are
+  ///   not finite or too large, weights that do not descend, and vectors that are not each other's inverses.
+  /// - Complexity: O(headDim³).
+  public init(
+    headDim: Int,
+    mean: [Float],
+    analysis: [Float],
+    synthesis: [Float],
+    weights: [Float]
+  ) throws(CodecError) {
+    let square = headDim * headDim
+    for (what, values, count) in [
+      ("mean", mean, headDim), ("analysis", analysis, square), ("synthesis", synthesis, square),
+      ("weights", weights, headDim),
+    ] {
+      guard values.count == count else {
+        throw .wrongLength(what: what, count: values.count, expected: count)
+      }
+      if let wrong = values.first(where: { !($0.magnitude <= Self.magnitudeLimit) }) {
+        throw .invalidTransform(reason: "\(what) holds \(wrong); the limit is ±\(Self.magnitudeLimit)")
+      }
+    }
+    guard weights.allSatisfy({ $0 >= 0 }), zip(weights, weights.dropFirst()).allSatisfy(>=) else {
+      throw .invalidTransform(reason: "its weights do not descend to zero or above")
+    }
+    self.headDim = headDim
+    self.mean = mean
+    self.analysis = analysis
+    self.synthesis = synthesis
+    self.weights = weights
+    try checkInverse()
+  }
+
+  /// Rows times two such vectors must stay within a float.
+  static let magnitudeLimit: Float = 1e12
+
+  private func checkInverse() throws(CodecError) {
+    for row in 0..<headDim {
+      for column in 0..<headDim {
+        let start = row * headDim
+        let other = column * headDim
+        let product = (0..<headDim).reduce(Float(0)) {
+          $0 + analysis[start + $1] * synthesis[other + $1]
+        }
+        let expected: Float = row == column ? 1 : 0
+        guard abs(product - expected) < 0.01 else {
+          throw .invalidTransform(
+            reason: "analysis vector \(row) times synthesis vector \(column) is \(product), not \(expected)"
+          )
+        }
+      }
+    }
+  }
+}
+
+// MARK: - Applying it
+
+extension RowTransform {
+  /// Replaces rows (count, headDim), without their mean, by their coefficients.
+  package func analyse(_ rows: UnsafeMutablePointer<Float>, count: Int) {
+    replaceRows(rows, count: count) { source, target in
+      analysis.withUnsafeBufferPointer {
+        nibble_analyse($0.baseAddress, Int32(headDim), Int32(headDim), source, 1, target)
+      }
+    }
+  }
+
+  /// Replaces coefficients (count, headDim) by rows without their mean.
+  package func synthesize(_ rows: UnsafeMutablePointer<Float>, count: Int) {
+    replaceRows(rows, count: count) { source, target in
+      synthesis.withUnsafeBufferPointer {
+        nibble_synthesize($0.baseAddress, Int32(headDim), Int32(headDim), source, target)
+      }
+    }
+  }
+
+  /// The products of queries (count, headDim) with the vectors that coefficients stand for.
+  package func project(
+    queries: UnsafePointer<Float>,
+    count: Int,
+    into result: UnsafeMutablePointer<Float>
+  ) {
+    synthesis.withUnsafeBufferPointer {
+      nibble_analyse($0.baseAddress, Int32(headDim), Int32(headDim), queries, count, result)
+    }
+  }
+
+  private func replaceRows(
+    _ rows: UnsafeMutablePointer<Float>,
+    count: Int,
+    _ body: (UnsafePointer<Float>, UnsafeMutablePointer<Float>) -> Void
+  ) {
+    withUnsafeTemporaryAllocation(of: Float.self, capacity: headDim) { result in
+      guard let result = result.baseAddress else { return }
+      for row in 0..<count {
+        body(rows + row * headDim, result)
+        (rows + row * headDim).update(from: result, count: headDim)
+      }
+    }
+  }
+}
