@@ -4,12 +4,16 @@ import Synchronization
 /// Runs items on several threads.
 ///
 /// Which thread takes which item never matters to the result.
-struct Workers: Sendable {
+package struct Workers: Sendable {
   /// Threads that may work at once, the caller's included.
-  let count: Int
+  package let count: Int
+
+  package init(count: Int) {
+    self.count = count
+  }
 
   /// Calls `body` for every item, with the number (0 ..< `count`) of the worker that runs it.
-  func run(items: Int, _ body: (_ item: Int, _ worker: Int) -> Void) {
+  package func run(items: Int, _ body: (_ item: Int, _ worker: Int) -> Void) {
     guard count > 1, items > 1 else {
       for item in 0..<items { body(item, 0) }
       return
@@ -26,6 +30,23 @@ struct Workers: Sendable {
         }
       }
     }
+  }
+}
+
+extension Workers {
+  /// The values of `body` for 0 ..< `items`, in their order.
+  ///
+  /// - Throws: The error of the first item that failed.
+  package func map<Value: Sendable>(
+    items: Int,
+    _ body: (_ item: Int) throws -> Value
+  ) throws -> [Value] {
+    let results = Mutex([Result<Value, any Error>?](repeating: nil, count: items))
+    run(items: items) { item, _ in
+      let result = Result { try body(item) }
+      results.withLock { $0[item] = result }
+    }
+    return try results.withLock { $0 }.compactMap { try $0?.get() }
   }
 }
 

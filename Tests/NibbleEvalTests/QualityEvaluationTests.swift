@@ -63,6 +63,20 @@ import Testing
     #expect(try results("rotated:3") == [together[1]])
   }
 
+  @Test(
+    "Threads change nothing, whether there are more of them or of policies",
+    arguments: [2, 3, 7]
+  )
+  func threads(count: Int) throws {
+    let policies = try Policy.list(argument: "exact,rotated:3,clustered:4")
+    let evaluation = try QualityEvaluation(model: TinyModel(), policies: policies, threads: count)
+    #expect(
+      try evaluation.run(documents: documents, baseline: 1)
+        == QualityEvaluation(model: TinyModel(), policies: policies, threads: 1)
+        .run(documents: documents, baseline: 1)
+    )
+  }
+
   @Test func stepsFitTheSmallestPage() throws {
     let policies = try Policy.list(argument: "exact@page_tokens=128,linear:4@page_tokens=32")
     let evaluation = try QualityEvaluation(model: TinyModel(), policies: policies, threads: 1)

@@ -1,12 +1,14 @@
 public import NibbleGenerate
 public import NibbleKV
+import NibbleLlama
 
 /// Compares what a model predicts with compressed caches to what it predicts with an exact one.
 ///
 /// Every document goes through the model once with the exact cache and once with each policy's, in
-/// lock-step: all advance by one step of tokens before the next step begins, so no more than two
-/// steps' logits are held. A step has at most as many tokens as the smallest page of the policies,
-/// so that a position sees its history compressed as it would in decoding.
+/// lock-step: all advance by one step of tokens before the next step begins, so only the exact
+/// cache's logits of one step and those that a thread works on are held. A step has at most as many
+/// tokens as the smallest page of the policies, so that a position sees its history compressed as
+/// it would in decoding.
 ///
 /// Positions count once a policy's history holds compressed tokens; for a policy that compresses
 /// nothing, all count.
@@ -20,13 +22,16 @@ public struct QualityEvaluation {
 
   private let exactCache: KVCache
   private let caches: [KVCache]
+  /// Advance several policies at once: matrix products and comparisons too, not attention alone.
+  private let workers: Workers
 
   /// Prepares the caches.
   ///
   /// - Parameters:
   ///   - model: The model.
   ///   - policies: At least one.
-  ///   - threads: Threads of the caches, which results do not depend on; `nil` takes one a core.
+  ///   - threads: Threads, which results do not depend on; `nil` takes one a core. Several policies
+  ///     share them; those of a single one are its cache's.
   ///   - catalogue: The codecs that the policies may name.
   /// - Throws: `KVError` if a policy does not fit the model, or
   ///   ``EvaluationError/nothingToMeasure(what:)``.
@@ -42,10 +47,14 @@ public struct QualityEvaluation {
     self.model = model
     self.policies = policies
     stepTokens = smallestPage
-    exactCache = try KVCache(model: model.shape, policy: .exact, threads: threads)
+    let exactCache = try KVCache(model: model.shape, policy: .exact, threads: threads)
+    let count = min(policies.count, exactCache.threadCount)
+    let share = exactCache.threadCount / count
     caches = try policies.map {
-      try KVCache(model: model.shape, policy: $0, threads: threads, catalogue: catalogue)
+      try KVCache(model: model.shape, policy: $0, threads: share, catalogue: catalogue)
     }
+    self.exactCache = exactCache
+    workers = Workers(count: count)
   }
 
   /// Feeds the documents through the model.
@@ -62,6 +71,21 @@ public struct QualityEvaluation {
     progress: ProgressHandler = { _ in }
   ) throws -> [QualityResult] {
     try check(documents)
+    // Not a question of threads: how a product is cut may show in its last bits.
+    guard policies.count > 1 else {
+      return try compare(documents, baseline: baseline, progress: progress)
+    }
+    return try MatrixProduct.withOneThread {
+      try compare(documents, baseline: baseline, progress: progress)
+    }
+  }
+
+  /// The same, on as many threads as matrix products have now.
+  private func compare(
+    _ documents: [[Int]],
+    baseline: Int?,
+    progress: ProgressHandler
+  ) throws -> [QualityResult] {
     let total = documents.reduce(0) { $0 + $1.count }
     var done = 0
     var tallies = caches.map { QualityTally(plan: $0.plan) }
@@ -71,9 +95,10 @@ public struct QualityEvaluation {
       for first in stride(from: 0, to: document.count, by: stepTokens) {
         let step = Step(document: document, index: index, first: first, count: stepTokens)
         let reference = try distributions(of: step, sequence: exact)
-        for (policy, sequence) in sequences.enumerated() {
-          try advance(sequence, step: step, reference: reference, tally: &tallies[policy])
+        let comparisons = try workers.map(items: sequences.count) { policy in
+          try advance(sequences[policy], policy: policies[policy], step: step, reference: reference)
         }
+        for policy in tallies.indices { comparisons[policy].forEach { tallies[policy].add($0) } }
         done += step.tokens.count
         progress(WorkProgress(phase: "text", completed: done, total: total))
       }
@@ -133,23 +158,28 @@ extension QualityEvaluation {
     }
   }
 
+  /// Feeds a step to a policy's cache.
+  ///
+  /// - Returns: A comparison for each position; none as long as no history is compressed that could be.
   private func advance(
     _ sequence: KVSequence,
+    policy: Policy,
     step: Step,
-    reference: [TokenDistribution],
-    tally: inout QualityTally
-  ) throws {
+    reference: [TokenDistribution]
+  ) throws -> [LogitComparison] {
     let logits = try logits(of: step, sequence: sequence)
     // Pages are sealed before a step's rows are attended to, so this holds for every position of
     // the step.
-    guard !tally.compresses || sequence.statistics.compressedTokens > 0 else { return }
-    try logits.withUnsafeBufferPointer { logits in
-      for (row, distribution) in reference.enumerated() {
+    guard !sequence.cache.plan.compresses || sequence.statistics.compressedTokens > 0 else {
+      return []
+    }
+    return try logits.withUnsafeBufferPointer { logits in
+      try reference.enumerated().map { row, distribution in
         let other = self.row(row, of: logits)
         guard let comparison = distribution.compare(other, next: step.next[row]) else {
-          throw nonFinite(step, row: row, policy: tally.policy)
+          throw nonFinite(step, row: row, policy: policy)
         }
-        tally.add(comparison)
+        return comparison
       }
     }
   }

@@ -32,11 +32,14 @@ public struct QualityResult: Hashable, Sendable {
   public var perplexityExact: Double?
 }
 
+extension Plan {
+  /// Whether any page is sealed in a codec other than exact rows.
+  var compresses: Bool { entries.contains { !$0.codec.isExactRows } }
+}
+
 /// Gathers one policy's comparisons.
 struct QualityTally {
   private let plan: Plan
-  /// Whether any page is sealed in a codec other than exact rows.
-  let compresses: Bool
   private var divergences: [Double] = []
   private var sameTop = 0
   private var nextTokens = 0
@@ -50,7 +53,6 @@ struct QualityTally {
 
   init(plan: Plan) {
     self.plan = plan
-    compresses = plan.entries.contains { !$0.codec.isExactRows }
   }
 
   var policy: Policy { plan.policy }

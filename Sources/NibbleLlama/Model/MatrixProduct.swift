@@ -5,7 +5,7 @@ import COpenBLAS
 #endif
 
 /// The one place that calls a BLAS.
-enum MatrixProduct {
+package enum MatrixProduct {
   /// Whether a product replaces what stands in the output or adds to it.
   enum Mode {
     case replace
@@ -69,5 +69,17 @@ enum MatrixProduct {
     #if !canImport(Accelerate)
     if parameters < 64 << 20 { openblas_set_num_threads(1) }
     #endif
+  }
+
+  /// Runs `body` with one thread to a product, for callers that compute products on several threads themselves.
+  ///
+  /// The number of threads is a setting of the process.
+  package static func withOneThread<Value>(_ body: () throws -> Value) rethrows -> Value {
+    #if !canImport(Accelerate)
+    let threads = openblas_get_num_threads()
+    openblas_set_num_threads(1)
+    defer { openblas_set_num_threads(threads) }
+    #endif
+    return try body()
   }
 }
