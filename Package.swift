@@ -34,13 +34,19 @@ let package = Package(
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+    .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
     .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
     .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
   ],
   targets: [
     // MARK: - The library
     .target(name: "CNibble", exclude: ["README.md"], cSettings: cSettings),
-    .target(name: "NibbleCodec", dependencies: ["CNibble"], swiftSettings: swiftSettings),
+    .target(name: "NibbleFiles", swiftSettings: swiftSettings),
+    .target(
+      name: "NibbleCodec",
+      dependencies: ["CNibble", "NibbleFiles"],
+      swiftSettings: swiftSettings
+    ),
     .target(
       name: "NibblePolicy",
       dependencies: ["NibbleCodec", .product(name: "Yams", package: "Yams")],
@@ -66,7 +72,8 @@ let package = Package(
     .target(
       name: "NibbleLlama",
       dependencies: [
-        "NibbleGenerate", "NibbleKV",
+        "NibbleFiles", "NibbleGenerate", "NibbleKV",
+        .product(name: "Crypto", package: "swift-crypto"),
         .target(name: "COpenBLAS", condition: .when(platforms: [.linux])),
       ],
       swiftSettings: swiftSettings
@@ -119,7 +126,7 @@ let package = Package(
     ),
     .testTarget(
       name: "NibbleLlamaTests",
-      dependencies: ["NibbleLlama", "NibbleGenerate", "NibbleKV"],
+      dependencies: ["NibbleFiles", "NibbleLlama", "NibbleGenerate", "NibbleKV"],
       exclude: ["make_fixtures.py"],
       resources: [.copy("Fixtures")],
       swiftSettings: swiftSettings

@@ -253,11 +253,18 @@ void nibble_encode_nearest(const nibble_strip *part, const float *rows, uint8_t 
                            void *scratch) {
   const nibble_kernels *kernels = nibble_current_kernels();
   const encode_memory m = divide(part, scratch);
+  const size_t channels = (size_t)part->channels;
   float thresholds[NIBBLE_TABLE_ENTRIES];
-  fixed_thresholds(part, thresholds);
-  for (int32_t t = 0; t < part->tokens; t++)
-    kernels->nearest_entries(rows + t * part->row_channels, (size_t)part->channels, 1, thresholds,
-                             part->levels, m.codes + t * part->channels);
+  if (part->kind != NIBBLE_INT8) fixed_thresholds(part, thresholds);
+  for (int32_t t = 0; t < part->tokens; t++) {
+    const float *row = rows + t * part->row_channels;
+    uint8_t *chosen = m.codes + t * part->channels;
+    if (part->kind == NIBBLE_INT8)
+      kernels->even_levels(row, channels, 1 / part->fixed_scale, 128, 255, chosen);
+    else
+      kernels->nearest_entries(row, channels, 1, thresholds, part->levels, chosen);
+  }
+  sign_int8(part, m.codes);
   pack(part, &m, codes);
 }
 

@@ -12,9 +12,10 @@ void nibble_encode_parts(const nibble_strip *strip, const float *weights, const 
                          uint8_t *codes, uint8_t *side, void *scratch);
 size_t nibble_parts_scratch_bytes(const nibble_strip *strip);
 
-// Codes of one part. `rows` are at unit scale, row channels apart.
-void nibble_encode_trellis(const nibble_strip *part, const float *rows, uint8_t *codes,
-                           void *scratch);
+// Codes of one part. `rows` are at unit scale, row channels apart; `weights` [row channels] or
+// NULL.
+void nibble_encode_trellis(const nibble_strip *part, const float *weights, const float *rows,
+                           uint8_t *codes, void *scratch);
 size_t nibble_trellis_scratch_bytes(const nibble_strip *part);
 void nibble_encode_nearest(const nibble_strip *part, const float *rows, uint8_t *codes,
                            void *scratch);

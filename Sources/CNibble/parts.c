@@ -50,10 +50,12 @@ static void scale_rows(const nibble_kernels *kernels, const nibble_strip *strip,
   }
 }
 
-static void encode_part(const nibble_strip *part, const parts_memory *m, uint8_t *codes) {
+static void encode_part(const nibble_strip *part, const float *weights, const parts_memory *m,
+                        uint8_t *codes) {
   const float *rows = m->scaled + part->first_channel;
   if (part->rule == NIBBLE_RULE_TRELLIS)
-    nibble_encode_trellis(part, rows, codes + part->code_offset, m->rest);
+    nibble_encode_trellis(part, weights ? weights + part->first_channel : NULL, rows,
+                          codes + part->code_offset, m->rest);
   else
     nibble_encode_nearest(part, rows, codes + part->code_offset, m->rest);
 }
@@ -63,14 +65,18 @@ static void choose_block(const nibble_kernels *kernels, const nibble_strip *part
                          const uint8_t *codes, const parts_memory *m) {
   const int8_t *table = nibble_constant_table(part->kind);
   codes += part->code_offset + block * nibble_strip_block_bytes(part);
-  kernels->expand[part->kind](codes, table ? table : part->fixed_table, part->is_values,
-                              part->block_tokens, part->channels, (int8_t *)m->tiles);
-  nibble_rows_of_tiles(part->is_values, part->block_tokens, part->channels,
-                       (const int8_t(*)[NIBBLE_TILE])m->tiles, part->fixed_scale,
-                       m->chosen + part->first_channel, part->row_channels);
+  const int8_t(*tiles)[NIBBLE_TILE] = (const void *)codes;
+  if (part->kind != NIBBLE_INT8) {
+    kernels->expand[part->kind](codes, table ? table : part->fixed_table, part->is_values,
+                                part->block_tokens, part->channels, (int8_t *)m->tiles);
+    tiles = (const void *)m->tiles;
+  }
+  nibble_rows_of_tiles(part->is_values, part->block_tokens, part->channels, tiles,
+                       part->fixed_scale, m->chosen + part->first_channel, part->row_channels);
 }
 
-// The scales that fit the codes best, in the sense of weighted least squares.
+// The scales that fit the codes best, in the sense of least squares. Channels count by the roots of
+// their weights: by the weights themselves few would decide, and misjudge the token.
 static void fit_block(const nibble_kernels *kernels, const nibble_strip *strip,
                       const float *weights, int32_t block, uint8_t *side, const parts_memory *m) {
   const int32_t channels = strip->row_channels;
@@ -79,7 +85,7 @@ static void fit_block(const nibble_kernels *kernels, const nibble_strip *strip,
     const float *scaled = m->scaled + token * channels, *chosen = m->chosen + t * channels,
                 *counted = chosen;
     if (weights) {
-      for (int32_t d = 0; d < channels; d++) m->counted[d] = chosen[d] * weights[d];
+      for (int32_t d = 0; d < channels; d++) m->counted[d] = chosen[d] * sqrtf(weights[d]);
       counted = m->counted;
     }
     const float along = kernels->dot_floats(scaled, counted, (size_t)channels),
@@ -95,7 +101,7 @@ void nibble_encode_parts(const nibble_strip *strip, const float *weights, const 
   const nibble_kernels *kernels = nibble_current_kernels();
   const parts_memory m = divide(strip, scratch);
   scale_rows(kernels, strip, rows, side, &m);
-  for (int32_t i = 0; i < strip->parts; i++) encode_part(strip + i, &m, codes);
+  for (int32_t i = 0; i < strip->parts; i++) encode_part(strip + i, weights, &m, codes);
   memset(m.chosen, 0, chosen_bytes(strip));
   for (int32_t block = 0; block * strip->block_tokens < strip->tokens; block++) {
     for (int32_t i = 0; i < strip->parts; i++) choose_block(kernels, strip + i, block, codes, &m);

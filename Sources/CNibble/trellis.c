@@ -10,14 +10,19 @@ enum {
   CHAINS_OF_BLOCK = 64,
   MAX_STATES = 128,
   MAX_PHASES = 2,  // with 4 bits the two halves of a byte have indices of their own
-  UNIT = 256,      // samples and entries, in a table unit
-  MEMORY = 64,     // bits on each side of the seam that the first search sees
+  MAX_LEVELS = NIBBLE_MAX_CHANNELS / 4,
+  UNIT = 256,   // samples and entries, in a table unit
+  MEMORY = 64,  // bits on each side of the seam that the first search sees
   UNREACHED = 0xffff,
 };
 
 typedef struct {
   int32_t bits, phases, states, tiles;
-  int16_t entries[MAX_PHASES][NIBBLE_TRELLIS_ENTRIES][2];  // by window, twice: see kernels.h
+  int32_t levels;  // of weight: 1, or one for each stretch of channels that a tile covers
+  int32_t tiles_of_level;
+  float roots[MAX_LEVELS];  // of the weights, relative to the largest
+  // By window, twice (see kernels.h), at each level's scale.
+  int16_t entries[MAX_LEVELS][MAX_PHASES][NIBBLE_TRELLIS_ENTRIES][2];
 } trellis;
 
 typedef struct {
@@ -64,17 +69,41 @@ static uint32_t index_of_window(int32_t bits, int32_t phase, uint32_t window) {
   return index;
 }
 
-static void start_trellis(trellis *t, const nibble_strip *strip) {
-  const int8_t *table = nibble_constant_table(strip->kind);
-  t->bits = nibble_code_bits(strip->kind);
+// Errors of a tile count as much as its channels do on average: samples and entries are both drawn
+// together by the root of that weight, and the search stays as it is.
+static void weigh_tiles(trellis *t, const nibble_strip *part, const float *weights) {
+  const int32_t width = part->is_values ? 16 : 4;
+  t->levels = weights ? (part->channels + width - 1) / width : 1;
+  t->tiles_of_level = t->tiles / t->levels;
+  t->roots[0] = 1;
+  if (!weights) return;
+  float top = 0;
+  for (int32_t level = 0; level < t->levels; level++) {
+    const int32_t first = level * width,
+                  count = part->channels - first < width ? part->channels - first : width;
+    float sum = 0;
+    for (int32_t d = first; d < first + count; d++) sum += weights[d];
+    t->roots[level] = sum / (float)count;
+    top = t->roots[level] > top ? t->roots[level] : top;
+  }
+  for (int32_t level = 0; level < t->levels; level++)
+    t->roots[level] = top > 0 ? sqrtf(t->roots[level] / top) : 1;
+}
+
+static void start_trellis(trellis *t, const nibble_strip *part, const float *weights) {
+  const int8_t *table = nibble_constant_table(part->kind);
+  t->bits = nibble_code_bits(part->kind);
   t->phases = t->bits == 4 ? 2 : 1;
   t->states = NIBBLE_TRELLIS_ENTRIES >> t->bits;
-  t->tiles = tiles_of(strip);
-  for (int32_t phase = 0; phase < t->phases; phase++)
-    for (uint32_t window = 0; window < NIBBLE_TRELLIS_ENTRIES; window++) {
-      const int16_t entry = (int16_t)(table[index_of_window(t->bits, phase, window)] * UNIT);
-      t->entries[phase][window][0] = t->entries[phase][window][1] = entry;
-    }
+  t->tiles = tiles_of(part);
+  weigh_tiles(t, part, weights);
+  for (int32_t level = 0; level < t->levels; level++)
+    for (int32_t phase = 0; phase < t->phases; phase++)
+      for (uint32_t window = 0; window < NIBBLE_TRELLIS_ENTRIES; window++) {
+        const int32_t entry = table[index_of_window(t->bits, phase, window)] * UNIT;
+        int16_t *both = t->entries[level][phase][window];
+        both[0] = both[1] = (int16_t)(int32_t)nibble_round((float)entry * t->roots[level]);
+      }
 }
 
 // ---- The search
@@ -82,7 +111,8 @@ static void start_trellis(trellis *t, const nibble_strip *strip) {
 // One step at `tile`, from costs[turn] to costs[1 - turn].
 static void step(const nibble_kernels *kernels, const trellis *t, const trellis_memory *m,
                  int32_t first_chain, int32_t tile, int32_t turn, uint8_t (*from)[NIBBLE_CHAINS]) {
-  kernels->trellis_step(t->bits, t->entries[tile % t->phases], m->samples[tile] + first_chain,
+  const int16_t(*entries)[2] = t->entries[tile / t->tiles_of_level][tile % t->phases];
+  kernels->trellis_step(t->bits, entries, m->samples[tile] + first_chain,
                         (const uint16_t(*)[NIBBLE_CHAINS])m->costs[turn], m->costs[1 - turn], from);
 }
 
@@ -135,30 +165,34 @@ static void search_chains(const nibble_kernels *kernels, const trellis *t, const
 // ---- Blocks
 
 // Samples in the order of the chains; channels that only pad a tile are zeros.
-static void fill_samples(const nibble_strip *part, const trellis_memory *m, const float *rows,
-                         float units) {
-  const int32_t channels = part->channels;
-  for (int32_t t = 0; t < part->block_tokens; t++, rows += part->row_channels)
+static void fill_samples(const trellis *t, const nibble_strip *part, const trellis_memory *m,
+                         const float *rows) {
+  const int32_t channels = part->channels, width = t->levels == 1    ? channels
+                                                   : part->is_values ? 16
+                                                                     : 4;
+  float units[NIBBLE_MAX_CHANNELS];
+  for (int32_t d = 0; d < channels; d++)
+    units[d] = t->roots[d / width] * (UNIT / part->fixed_scale);
+  for (int32_t token = 0; token < part->block_tokens; token++, rows += part->row_channels)
     for (int32_t d = 0; d < channels; d++) {
-      float x = rows[d] * units;
+      float x = rows[d] * units[d];
       x = x < -32767.0f ? -32767.0f : x > 32767.0f ? 32767.0f : x;
-      m->rounded[t * channels + d] = (int16_t)(int32_t)nibble_round(x);
+      m->rounded[token * channels + d] = (int16_t)(int32_t)nibble_round(x);
     }
   nibble_arrange_samples(part->is_values, part->block_tokens, channels, m->rounded,
                          (size_t)channels, m->samples);
 }
 
-void nibble_encode_trellis(const nibble_strip *part, const float *rows, uint8_t *codes,
-                           void *scratch) {
+void nibble_encode_trellis(const nibble_strip *part, const float *weights, const float *rows,
+                           uint8_t *codes, void *scratch) {
   const nibble_kernels *kernels = nibble_current_kernels();
   const int32_t tokens = part->block_tokens;
   uint8_t *rest = scratch;
   trellis *t = (void *)nibble_take(&rest, sizeof *t);
   const trellis_memory m = divide(part, rest);
-  start_trellis(t, part);
-  const float units = UNIT / part->fixed_scale;
+  start_trellis(t, part, weights);
   for (int32_t block = 0; block * tokens < part->tokens; block++) {
-    fill_samples(part, &m, rows + block * tokens * part->row_channels, units);
+    fill_samples(t, part, &m, rows + block * tokens * part->row_channels);
     search_chains(kernels, t, &m, 0);
     search_chains(kernels, t, &m, NIBBLE_CHAINS);
     nibble_pack_tiles(part->kind, (const uint8_t(*)[NIBBLE_TILE])m.chain_codes, t->tiles,

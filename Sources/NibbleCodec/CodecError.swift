@@ -20,6 +20,8 @@ public enum CodecError: Error, Hashable, Sendable {
   case valueOutOfRange(token: Int, channel: Int, value: Float, limit: Float)
   /// A calibrated transform cannot be made, or is not one.
   case invalidTransform(reason: String)
+  /// A calibration was made for other weights.
+  case foreignCalibration(fingerprint: String?, model: String?)
   /// A host's own codec failed.
   case custom(name: String, message: String)
 }
@@ -48,6 +50,9 @@ extension CodecError: CustomStringConvertible {
       "value \(value) of token \(token), channel \(channel) is not finite or beyond ±\(limit)"
     case .invalidTransform(let reason):
       "calibrated transform: \(reason)"
+    case .foreignCalibration(let fingerprint, let model):
+      "the calibration was made for the model \(fingerprint ?? "without a fingerprint"), "
+        + "not for \(model ?? "one without a fingerprint")"
     case .custom(let name, let message):
       "codec '\(name)': \(message)"
     }

@@ -39,12 +39,14 @@ public protocol CustomCodec: Sendable {
   ) throws
 }
 
-/// The codecs that policies may name: the built-in ones and those that a host registers.
+/// What policies may refer to: the built-in codecs, those that a host registers, and a model's calibration.
 public struct CodecCatalogue: Sendable {
   /// The built-in codecs alone.
   public static let standard = CodecCatalogue()
 
   private var custom: [String: any CustomCodec] = [:]
+  /// The transforms of ``CodecDescription/Rotation/aligned``; `nil` if policies cannot ask for them.
+  public var calibration: Calibration?
 
   /// Creates a catalogue of the built-in codecs.
   public init() {}

@@ -218,11 +218,7 @@ extension StripCodec {
       try encode(with: custom, rows: rows, codes: codes)
       return
     }
-    if let transform {
-      nibble_encode(parts, transform.weights, rows, codes, side, scratch.memory)
-    } else {
-      nibble_encode(parts, nil, rows, codes, side, scratch.memory)
-    }
+    nibble_encode(parts, transform?.weights, rows, codes, side, scratch.memory)
   }
 
   /// Decodes tokens into rows (count, headDim), in the space of the model: rotated back, mean added.
@@ -317,7 +313,9 @@ package struct StripLayout: Sendable {
   /// Calls `body` with a pointer to the first `nibble_strip` and their number.
   package func withParts<R>(_ body: (UnsafeRawPointer, Int) throws -> R) rethrows -> R {
     try parts.withUnsafeBytes { bytes in
-      guard let base = bytes.baseAddress else { preconditionFailure("a strip has at least one part") }
+      guard let base = bytes.baseAddress else {
+        preconditionFailure("a strip has at least one part")
+      }
       return try body(base, parts.count)
     }
   }

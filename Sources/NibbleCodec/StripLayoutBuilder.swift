@@ -135,6 +135,12 @@ struct StripLayoutBuilder {
     part.channels = Int32(allotment.channels)
     if part.channels != part.row_channels { part.group_channels = part.channels }
     part.fits_scales = description.code == .trellis || description.rotation == .aligned ? 1 : 0
+    if allotment.bits == 8 {
+      part.kind = Int32(NIBBLE_INT8.rawValue)
+      part.rule = Int32(NIBBLE_RULE_SYMMETRIC.rawValue)
+      part.fixed_scale = BitAllotment.evenUnit
+      return part
+    }
     guard description.code == .trellis else {
       part.kind = Self.kind(bits: allotment.bits)
       part.rule = Int32(NIBBLE_RULE_FIXED.rawValue)

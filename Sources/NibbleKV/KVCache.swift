@@ -25,6 +25,7 @@ public final class KVCache: Sendable {
   let workers: Workers
   let layers: [LayerKernels]
   let scratch: ScratchStore
+  let gatherer: StatisticsGatherer?
   let sequenceCount = Atomic(0)
 
   /// Most threads that a cache may use.
@@ -37,7 +38,9 @@ public final class KVCache: Sendable {
   ///   - policy: What to compress, and how hard.
   ///   - budget: The most bytes to hold, slabs and working memory included.
   ///   - threads: Threads that encode and attend, 1 to ``threadLimit``; `nil` takes one for each core.
-  ///   - catalogue: The codecs that the policy may name.
+  ///   - catalogue: The codecs that the policy may name, and the model's calibration.
+  ///   - gathersStatistics: Whether to sum up the rows and queries that the cache sees, for ``calibration()``; it costs about as
+  ///     much as an attention over `headDim` tokens.
   /// - Throws: ``KVError/policy(_:)`` if the policy does not fit the model, ``KVError/invalidOption(name:value:expected:)``,
   ///   or ``KVError/budgetExceeded(neededBytes:heldBytes:limitBytes:)`` if not even the working memory fits.
   public init(
@@ -45,7 +48,8 @@ public final class KVCache: Sendable {
     policy: Policy,
     budget: ByteBudget = .unlimited,
     threads: Int? = nil,
-    catalogue: CodecCatalogue = .standard
+    catalogue: CodecCatalogue = .standard,
+    gathersStatistics: Bool = false
   ) throws(KVError) {
     do throws(PolicyError) {
       plan = try Plan(policy: policy, shape: model, catalogue: catalogue)
@@ -65,6 +69,7 @@ public final class KVCache: Sendable {
     workers = Workers(count: count)
     pool = PagePool(budget: budget)
     layers = (0..<model.layers).map { LayerKernels(plan: plan, layer: $0) }
+    gatherer = gathersStatistics ? StatisticsGatherer(plan: plan) : nil
     scratch = try ScratchStore(pool: pool, workers: count, headDim: model.headDim)
     if let refused = nibble_refused_isa() {
       let name = String(cString: refused)
@@ -84,6 +89,23 @@ public final class KVCache: Sendable {
   ///
   /// The environment variable `NIBBLE_ISA` chooses another.
   public static var instructionSet: String { String(cString: nibble_isa()) }
+
+  /// The calibration that all rows and queries seen so far lead to.
+  ///
+  /// It can serve new caches at once, or be written to a file.
+  ///
+  /// - Throws: ``KVError/codec(_:)`` if too few rows have been seen, or none because the cache does not gather statistics.
+  /// - Complexity: O(layers · kvHeads · headDim³).
+  public func calibration() throws(KVError) -> Calibration {
+    guard let gatherer else {
+      throw .invalidOption(name: "gathersStatistics", value: "false", expected: "true")
+    }
+    do throws(CodecError) {
+      return try Calibration(statistics: gatherer.statistics, fingerprint: shape.fingerprint)
+    } catch {
+      throw .codec(error)
+    }
+  }
 
   /// Makes an empty sequence.
   public func makeSequence() -> KVSequence {

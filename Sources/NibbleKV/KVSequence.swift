@@ -63,7 +63,9 @@ public final class KVSequence: KeyValueStore {
           rowLength: shape.kvHeads * shape.headDim
         )
         try state.withLock { layers throws(KVError) in
+          let position = layers[layer].tokenCount
           try cache.writer(layer: layer).append(rows, to: &layers[layer])
+          cache.gatherer?.add(rows, position: position, layer: layer)
         }
       }
     }
@@ -126,6 +128,8 @@ public final class KVSequence: KeyValueStore {
         options: options
       )
       guard let source = queries.baseAddress, let target = output.baseAddress else { return }
+      let position = layers[layer].tokenCount - count
+      cache.gatherer?.add(queries: source, count: count, position: position, layer: layer)
       let scratch = try cache.scratch.take()
       defer { cache.scratch.giveBack(scratch) }
       let call = AttentionCall(

@@ -14,6 +14,8 @@ public struct ModelShape: Hashable, Sendable, Codable {
   public var headDim: Int
   /// The sliding window of each layer in tokens; `nil` where a layer attends to everything.
   public var slidingWindows: [Int?]
+  /// What names the model's weights, so that files made for another model are refused; `nil` if the host does not say.
+  public var fingerprint: String?
 
   /// Creates a shape.
   ///
@@ -25,17 +27,20 @@ public struct ModelShape: Hashable, Sendable, Codable {
   ///   - kvHeads: Key and value heads of each layer.
   ///   - headDim: Channels of one head.
   ///   - slidingWindows: One window (or `nil`) for each layer; `nil` means full attention in all.
+  ///   - fingerprint: What names the model's weights.
   public init(
     layers: Int,
     queryHeads: Int,
     kvHeads: Int,
     headDim: Int,
-    slidingWindows: [Int?]? = nil
+    slidingWindows: [Int?]? = nil,
+    fingerprint: String? = nil
   ) {
     self.layers = layers
     self.queryHeads = queryHeads
     self.kvHeads = kvHeads
     self.headDim = headDim
+    self.fingerprint = fingerprint
     // A wild layer count must reach validate() rather than exhaust memory here.
     let count = min(max(layers, 0), Self.layerLimit + 1)
     self.slidingWindows = slidingWindows ?? Array(repeating: nil, count: count)

@@ -180,6 +180,12 @@ extension PlanResolver {
   private struct StripKind: Hashable {
     var codec: CodecDescription
     var side: KVSide
+    /// Where the strip has a transform of its own.
+    var place: Place?
+  }
+
+  private struct Place: Hashable {
+    var layer, head: Int
   }
 
   private func strips(
@@ -190,7 +196,9 @@ extension PlanResolver {
     var strips: [StripCodec] = []
     for head in 0..<shape.kvHeads {
       let decision = decisions[position(layer, side, head)]
-      let kind = StripKind(codec: codec(decision, side), side: side)
+      let codec = codec(decision, side)
+      let place = codec.rotation == .aligned ? Place(layer: layer, head: head) : nil
+      let kind = StripKind(codec: codec, side: side, place: place)
       if let strip = known[kind] {
         strips.append(strip)
       } else {
@@ -205,11 +213,15 @@ extension PlanResolver {
   private func strip(_ kind: StripKind, _ decision: Decision) throws(PolicyError) -> StripCodec {
     let strip: StripCodec
     do {
+      let transform = try kind.place.flatMap { place throws(CodecError) in
+        try calibration()?.transform(layer: place.layer, head: place.head, side: kind.side)
+      }
       strip = try catalogue.strip(
         kind.codec,
         side: kind.side,
         headDim: shape.headDim,
-        pageTokens: policy.pageTokens
+        pageTokens: policy.pageTokens,
+        transform: transform
       )
     } catch {
       throw located(PolicyError("\(subject(decision, kind.side)): \(error)"), decision, kind.side)
@@ -222,6 +234,25 @@ extension PlanResolver {
       throw located(PolicyError(message), decision, kind.side)
     }
     return strip
+  }
+
+  /// The calibration, if it is this model's.
+  private func calibration() throws(CodecError) -> Calibration? {
+    guard let calibration = catalogue.calibration else { return nil }
+    guard calibration.fingerprint == shape.fingerprint else {
+      throw .foreignCalibration(
+        fingerprint: calibration.fingerprint,
+        model: shape.fingerprint
+      )
+    }
+    let made = [calibration.layerCount, calibration.headCount, calibration.headDim]
+    let needed = [shape.layers, shape.kvHeads, shape.headDim]
+    guard made == needed else {
+      throw .invalidTransform(
+        reason: "the calibration is for (layers, KV heads, head dimension) \(made), not \(needed)"
+      )
+    }
+    return calibration
   }
 
   private func exactStrip(_ side: KVSide, _ pageTokens: Int) throws(PolicyError) -> StripCodec {

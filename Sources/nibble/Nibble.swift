@@ -20,7 +20,7 @@ struct Nibble: AsyncParsableCommand {
     version: "0.1.0",
     subcommands: [
       GenerateCommand.self, EvalCommand.self, CompareCommand.self, BenchCommand.self,
-      PlanCommand.self, PolicyCommand.self,
+      PlanCommand.self, PolicyCommand.self, CalibrateCommand.self,
     ]
   )
 

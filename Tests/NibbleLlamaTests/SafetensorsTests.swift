@@ -2,6 +2,7 @@ import Foundation
 import NibbleGenerate
 import Testing
 
+@testable import NibbleFiles
 @testable import NibbleLlama
 
 @Suite("Safetensors files")
@@ -95,7 +96,7 @@ struct SafetensorsTests {
 
   @Test("Headers that lie are refused", arguments: lies)
   func lie(_ name: String, header: String) throws {
-    #expect(throws: CheckpointError.self, "\(name)") {
+    #expect(throws: FileError.self, "\(name)") {
       try load(SafetensorsBytes.file(header: header, data: Data(count: 8)))
     }
   }
@@ -103,7 +104,7 @@ struct SafetensorsTests {
   @Test("Each lie is named")
   func names() throws {
     let overlap = try #require(Self.lies.first { $0.0 == "overlap" }).1
-    let error = #expect(throws: CheckpointError.self) {
+    let error = #expect(throws: FileError.self) {
       try load(SafetensorsBytes.file(header: overlap, data: Data(count: 8)))
     }
     #expect(
@@ -115,7 +116,7 @@ struct SafetensorsTests {
         )
     )
     let hole = #"{"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}"#
-    #expect(throws: CheckpointError.hole(file: "model.safetensors", offset: 0, next: 4)) {
+    #expect(throws: FileError.hole(file: "model.safetensors", offset: 0, next: 4)) {
       try load(SafetensorsBytes.file(header: hole, data: Data(count: 8)))
     }
   }
@@ -123,17 +124,17 @@ struct SafetensorsTests {
   @Test("Header lengths beyond the file or the limit")
   func headerLength() throws {
     let name = "model.safetensors"
-    #expect(throws: CheckpointError.truncated(file: name, byteCount: 3, needed: 8)) {
+    #expect(throws: FileError.truncated(file: name, byteCount: 3, needed: 8)) {
       try load(Data([1, 2, 3]))
     }
-    #expect(throws: CheckpointError.truncated(file: name, byteCount: 0, needed: 8)) {
+    #expect(throws: FileError.truncated(file: name, byteCount: 0, needed: 8)) {
       try load(Data())
     }
-    #expect(throws: CheckpointError.truncated(file: name, byteCount: 10, needed: 264)) {
+    #expect(throws: FileError.truncated(file: name, byteCount: 10, needed: 264)) {
       try load(Data([0, 1, 0, 0, 0, 0, 0, 0, 0x7B, 0x7D]))
     }
     for length: UInt64 in [100_000_001, .max, .max - 7, 1 << 63] {
-      let error = CheckpointError.tooLong(
+      let error = FileError.tooLong(
         file: name,
         what: "header",
         byteCount: length,
@@ -151,9 +152,9 @@ struct SafetensorsTests {
     let whole = try Data(contentsOf: url)
     #expect(try load(whole).tensors.count > 20)
     for count in stride(from: 0, to: whole.count, by: 997) {
-      #expect(throws: CheckpointError.self) { try load(whole.prefix(count)) }
+      #expect(throws: FileError.self) { try load(whole.prefix(count)) }
     }
-    #expect(throws: CheckpointError.self) { try load(whole + Data([0])) }
+    #expect(throws: FileError.self) { try load(whole + Data([0])) }
   }
 
   @Test("A header with damaged bytes never traps")
@@ -171,7 +172,7 @@ struct SafetensorsTests {
 
   @Test("Directories and missing files are errors")
   func unreadable() throws {
-    #expect(throws: CheckpointError.self) { try SafetensorsFile(path: directory.path) }
-    #expect(throws: CheckpointError.self) { try SafetensorsFile(path: directory.path + "/none") }
+    #expect(throws: FileError.self) { try SafetensorsFile(path: directory.path) }
+    #expect(throws: FileError.self) { try SafetensorsFile(path: directory.path + "/none") }
   }
 }

@@ -118,9 +118,9 @@ float nibble_constant_unit(int32_t kind);
 // ---- Encoding
 
 // Encodes rows [tokens][row channels] (finite, already centred and rotated), which are overwritten,
-// into codes and side data. `weights` [row channels], or NULL for ones: what an error of each
-// channel counts where scales are fitted. `scratch` has nibble_encode_scratch_bytes(strip) bytes,
-// aligned to 64.
+// into codes and side data. `weights` [row channels], or NULL for ones: what a squared error of
+// each channel counts, where the strip fits its scales. `scratch` has
+// nibble_encode_scratch_bytes(strip) bytes, aligned to 64.
 void nibble_encode(const nibble_strip *strip, const float *weights, float *rows, uint8_t *codes,
                    uint8_t *side, void *scratch);
 size_t nibble_encode_scratch_bytes(const nibble_strip *strip);

@@ -9,13 +9,17 @@ struct BitAllotment {
     var bits: Int
   }
 
-  /// The squared error that a code leaves of a value of unit variance, by its bits.
+  /// The squared error that a code leaves of a value of unit variance, by its bits; eight are evenly spaced levels.
   static func distortions(of code: CodecDescription.Code) -> [Int: Double] {
-    switch code {
-    case .trellis: [0: 1, 1: 0.282, 2: 0.0748, 3: 0.0204, 4: 0.0056]
-    default: [0: 1, 2: 0.1163, 3: 0.0342, 4: 0.0094]
+    let even = Double(evenUnit * evenUnit) / 12
+    return switch code {
+    case .trellis: [0: 1, 1: 0.282, 2: 0.0748, 3: 0.0204, 4: 0.0056, 8: even]
+    default: [0: 1, 2: 0.1163, 3: 0.0342, 4: 0.0094, 8: even]
     }
   }
+
+  /// The spacing of eight-bit levels: they reach eight deviations, as far as values with heavy tails go.
+  static let evenUnit: Float = 8 / 127
 
   /// - Parameters:
   ///   - bits: The average over all coefficients.

@@ -50,15 +50,16 @@ extension RowStatistics {
   ///
   /// With Σq = E[q qᵀ] and Σk the covariance of keys, an error e of a key costs E[(q·e)²] = eᵀ Σq e. So coefficients are the
   /// principal components of Σq^½ (k - mean): Karhunen-Loève with the queries' metric. Their variances are the weights.
+  /// Both matrices are drawn towards the identity, the queries' more: other text asks for other directions.
   ///
   /// - Throws: ``CodecError/invalidTransform(reason:)`` if too few rows have been seen.
   public func keyTransform() throws(CodecError) -> RowTransform {
     try check(keys, "keys")
     try check(queries, "queries")
-    let metric = queries.secondMoment.shrunk(by: queries.shrinkage).eigen()
+    let metric = queries.secondMoment.shrunk(by: queries.shrinkage(least: 0.1)).eigen()
     let root = SymmetricMatrix.composed(metric) { $0.squareRoot() }
     let inverseRoot = SymmetricMatrix.composed(metric) { 1 / $0.squareRoot() }
-    let covariance = keys.covariance.shrunk(by: keys.shrinkage)
+    let covariance = keys.covariance.shrunk(by: keys.shrinkage(least: 0.05))
     let eigen = root.conjugating(covariance).eigen()
     return try transform(
       mean: keys.mean,
@@ -68,14 +69,17 @@ extension RowStatistics {
     )
   }
 
-  /// The transform of values: their principal components.
+  /// The transform of values: their principal components about zero.
+  ///
+  /// The mean stays in: tokens that draw attention without saying anything have values near zero, and would become long
+  /// vectors without it.
   ///
   /// - Throws: ``CodecError/invalidTransform(reason:)`` if too few rows have been seen.
   public func valueTransform() throws(CodecError) -> RowTransform {
     try check(values, "values")
-    let eigen = values.covariance.shrunk(by: values.shrinkage).eigen()
+    let eigen = values.secondMoment.shrunk(by: values.shrinkage(least: 0.05)).eigen()
     return try transform(
-      mean: values.mean,
+      mean: Array(repeating: 0, count: headDim),
       eigen: eigen,
       analysis: eigen.vectors,
       synthesis: eigen.vectors
@@ -180,8 +184,8 @@ private struct Moments: Sendable {
     return result
   }
 
-  /// How far the matrix is drawn towards the identity: little, and more while few rows have been seen.
-  var shrinkage: Double {
-    min(0.5, 0.01 + Double(size) / Double(size + count))
+  /// How far the matrix is drawn towards the identity: further while few rows have been seen.
+  func shrinkage(least: Double) -> Double {
+    min(0.5, least + Double(size) / Double(size + count))
   }
 }

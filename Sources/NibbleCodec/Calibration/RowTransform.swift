@@ -49,7 +49,9 @@ public struct RowTransform: Hashable, Sendable {
         throw .wrongLength(what: what, count: values.count, expected: count)
       }
       if let wrong = values.first(where: { !($0.magnitude <= Self.magnitudeLimit) }) {
-        throw .invalidTransform(reason: "\(what) holds \(wrong); the limit is ±\(Self.magnitudeLimit)")
+        throw .invalidTransform(
+          reason: "\(what) holds \(wrong); the limit is ±\(Self.magnitudeLimit)"
+        )
       }
     }
     guard weights.allSatisfy({ $0 >= 0 }), zip(weights, weights.dropFirst()).allSatisfy(>=) else {
@@ -77,7 +79,8 @@ public struct RowTransform: Hashable, Sendable {
         let expected: Float = row == column ? 1 : 0
         guard abs(product - expected) < 0.01 else {
           throw .invalidTransform(
-            reason: "analysis vector \(row) times synthesis vector \(column) is \(product), not \(expected)"
+            reason:
+              "analysis vector \(row) times synthesis vector \(column) is \(product), not \(expected)"
           )
         }
       }

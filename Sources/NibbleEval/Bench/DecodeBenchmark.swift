@@ -111,7 +111,11 @@ public struct DecodeBenchmark: Sendable {
     )
     do { try shape.validate() } catch { throw KVError.policy(error) }
     // A policy that does not fit must not be found out after minutes.
-    let caches = try policies.map { try KVCache(model: shape, policy: $0, threads: threads) }
+    var catalogue = CodecCatalogue.standard
+    catalogue.calibration = try .decaying(shape)
+    let caches = try policies.map {
+      try KVCache(model: shape, policy: $0, threads: threads, catalogue: catalogue)
+    }
     let chunks = try RandomChunks(count: 8, tokens: 512, shape: shape, seed: 11)
     let buffer = try ReadBuffer(byteCount: readByteCount)
     var rows: [DecodeRow] = []

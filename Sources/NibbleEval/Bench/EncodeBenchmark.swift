@@ -106,11 +106,13 @@ public struct EncodeBenchmark: Sendable {
     _ side: KVSide,
     _ policy: Policy
   ) throws -> StripCodec {
-    try CodecCatalogue.standard.strip(
+    let shape = ModelShape(layers: 1, queryHeads: 1, kvHeads: 1, headDim: headDim)
+    return try CodecCatalogue.standard.strip(
       description,
       side: side,
       headDim: headDim,
-      pageTokens: policy.pageTokens
+      pageTokens: policy.pageTokens,
+      transform: Calibration.decaying(shape).transform(layer: 0, head: 0, side: side)
     )
   }
 

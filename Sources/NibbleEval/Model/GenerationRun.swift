@@ -53,18 +53,22 @@ public struct GenerationRun: Sendable {
   public var options: GenerationOptions
   /// Threads of the cache; `nil` takes one for each core.
   public var threads: Int?
+  /// What the policy may refer to.
+  public var catalogue: CodecCatalogue
 
   /// Creates a run.
   public init(
     host: HostModel,
     policy: Policy,
     options: GenerationOptions = GenerationOptions(),
-    threads: Int? = nil
+    threads: Int? = nil,
+    catalogue: CodecCatalogue = .standard
   ) {
     self.host = host
     self.policy = policy
     self.options = options
     self.threads = threads
+    self.catalogue = catalogue
   }
 
   /// Generates.
@@ -80,7 +84,12 @@ public struct GenerationRun: Sendable {
   ) async throws -> GenerationReport {
     let tokenizer = try host.requireTokenizer()
     let promptTokens = try host.documentTokens(prompt)
-    let cache = try KVCache(model: host.model.shape, policy: policy, threads: threads)
+    let cache = try KVCache(
+      model: host.model.shape,
+      policy: policy,
+      threads: threads,
+      catalogue: catalogue
+    )
     let sequence = cache.makeSequence()
     var report = GenerationReport(
       model: host.model.name,

@@ -46,7 +46,12 @@ public struct CodecModelComparison {
     let model = policies.model
     let exact = try KVCache(model: model.shape, policy: .exact, threads: policies.threads)
     let caches = try codecs.map {
-      try KVCache(model: model.shape, policy: $0, threads: policies.threads)
+      try KVCache(
+        model: model.shape,
+        policy: $0,
+        threads: policies.threads,
+        catalogue: policies.catalogue
+      )
     }
     let step = codecs.map(\.pageTokens).min() ?? 64
     let total = policies.documents.reduce(0) { $0 + $1.count }

@@ -12,18 +12,22 @@ public struct PolicyComparison {
   public var questions: [RecallQuestion]
   /// Threads of the caches; `nil` takes one for each core.
   public var threads: Int?
+  /// What the policies may refer to.
+  public var catalogue: CodecCatalogue
 
   /// Creates a comparison.
   public init(
     model: any DecoderModel,
     documents: [[Int]],
     questions: [RecallQuestion],
-    threads: Int? = nil
+    threads: Int? = nil,
+    catalogue: CodecCatalogue = .standard
   ) {
     self.model = model
     self.documents = documents
     self.questions = questions
     self.threads = threads
+    self.catalogue = catalogue
   }
 
   /// Runs everything; the exact cache runs once.
@@ -39,7 +43,12 @@ public struct PolicyComparison {
     baseline: Int? = nil,
     progress: ProgressHandler = { _ in }
   ) throws -> [QualityRow] {
-    let evaluation = try QualityEvaluation(model: model, policies: policies, threads: threads)
+    let evaluation = try QualityEvaluation(
+      model: model,
+      policies: policies,
+      threads: threads,
+      catalogue: catalogue
+    )
     let results = try evaluation.run(
       documents: documents,
       baseline: baseline,
@@ -68,7 +77,12 @@ public struct PolicyComparison {
     policy: Policy,
     progress: ProgressHandler
   ) throws -> (tokens: Double, answers: Double) {
-    let answers = try recall.run(policy: policy, threads: threads, progress: progress)
+    let answers = try recall.run(
+      policy: policy,
+      threads: threads,
+      catalogue: catalogue,
+      progress: progress
+    )
     let tokens = answers.reduce(0) { $0 + $1.tokens }
     let right = answers.reduce(0) { $0 + $1.rightTokens }
     let complete = answers.count { $0.isComplete }

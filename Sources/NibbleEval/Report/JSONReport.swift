@@ -23,18 +23,18 @@ public enum JSONReport {
   }
 }
 
-/// A number that JSON shows as `null` where it does not exist, so that every field is always there.
+/// A value that JSON shows as `null` where it does not exist, so that every field is always there.
 @propertyWrapper
-public struct NullableNumber: Encodable, Hashable, Sendable {
-  /// The number.
-  public var wrappedValue: Double?
+public struct Nullable<Value: Encodable & Hashable & Sendable>: Encodable, Hashable, Sendable {
+  /// The value.
+  public var wrappedValue: Value?
 
-  /// Wraps a number.
-  public init(wrappedValue: Double?) {
+  /// Wraps a value.
+  public init(wrappedValue: Value?) {
     self.wrappedValue = wrappedValue
   }
 
-  /// Encodes the number or `null`.
+  /// Encodes the value or `null`.
   public func encode(to encoder: any Encoder) throws {
     var container = encoder.singleValueContainer()
     if let wrappedValue {
@@ -44,3 +44,8 @@ public struct NullableNumber: Encodable, Hashable, Sendable {
     }
   }
 }
+
+/// A number that may not exist.
+public typealias NullableNumber = Nullable<Double>
+/// A text that may not exist.
+public typealias NullableText = Nullable<String>

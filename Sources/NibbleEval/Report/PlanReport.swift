@@ -54,15 +54,17 @@ public struct PlanRow: Encodable, Hashable, Sendable {
   ///   - context: Tokens.
   ///   - chunk: Tokens that a prefill appends at once.
   ///   - threads: Threads of the cache.
+  ///   - catalogue: What the policy may refer to.
   /// - Throws: `PolicyError` if the policy does not fit the model or a number is out of its range.
   public init(
     policy: Policy,
     shape: ModelShape,
     context: Int,
     chunk: Int,
-    threads: Int
+    threads: Int,
+    catalogue: CodecCatalogue = .standard
   ) throws(PolicyError) {
-    let plan = try Plan(policy: policy, shape: shape)
+    let plan = try Plan(policy: policy, shape: shape, catalogue: catalogue)
     let estimate = try plan.estimate(context: context, chunk: chunk, threads: threads)
     self.policy = policy.label
     self.context = context

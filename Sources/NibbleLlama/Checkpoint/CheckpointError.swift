@@ -1,17 +1,9 @@
+public import NibbleFiles
+
 /// Why a model directory could not be used.
 public enum CheckpointError: Error, Hashable, Sendable {
-  /// A file is missing or the system refused to read it.
-  case unreadable(path: String, reason: String)
-  /// A file or its header is longer than is sensible.
-  case tooLong(file: String, what: String, byteCount: UInt64, limit: UInt64)
-  /// A file ends before what it promises.
-  case truncated(file: String, byteCount: UInt64, needed: UInt64)
-  /// A file is not the JSON that it should be.
-  case invalidJSON(file: String, reason: String)
-  /// A tensor's entry in a safetensors header contradicts itself or the file.
-  case invalidTensor(file: String, tensor: String, reason: String)
-  /// Bytes of a safetensors file belong to no tensor.
-  case hole(file: String, offset: Int, next: Int)
+  /// A file could not be read, or is not what it should be.
+  case file(FileError)
   /// The index names a file that is not a plain name inside the directory.
   case shardOutsideDirectory(name: String)
   /// The checkpoint lacks a tensor.
@@ -34,18 +26,8 @@ extension CheckpointError: CustomStringConvertible {
   /// A sentence for people.
   public var description: String {
     switch self {
-    case .unreadable(let path, let reason):
-      "cannot read \(path): \(reason)"
-    case .tooLong(let file, let what, let byteCount, let limit):
-      "\(file): \(what) of \(byteCount) bytes; the limit is \(limit)"
-    case .truncated(let file, let byteCount, let needed):
-      "\(file) has \(byteCount) bytes where at least \(needed) are needed; is it truncated?"
-    case .invalidJSON(let file, let reason):
-      "\(file): \(reason)"
-    case .invalidTensor(let file, let tensor, let reason):
-      "\(file): tensor '\(tensor)': \(reason)"
-    case .hole(let file, let offset, let next):
-      "\(file): bytes \(offset)..<\(next) of the data belong to no tensor"
+    case .file(let error):
+      error.description
     case .shardOutsideDirectory(let name):
       "the index names the file '\(name)', which is not a plain .safetensors file name"
     case .missingTensor(let name):
@@ -63,5 +45,16 @@ extension CheckpointError: CustomStringConvertible {
     case .wrongStore(let reason):
       reason
     }
+  }
+}
+
+/// Turns the errors of files into those of checkpoints.
+func reading<Result>(
+  _ body: () throws(FileError) -> Result
+) throws(CheckpointError) -> Result {
+  do {
+    return try body()
+  } catch {
+    throw .file(error)
   }
 }

@@ -1,4 +1,5 @@
 public import Foundation
+import NibbleFiles
 
 /// A Hugging Face model directory: `config.json`, weights in one or many `.safetensors` files,
 /// `tokenizer.json`.
@@ -29,7 +30,7 @@ public struct ModelDirectory: Sendable {
   public func tokenizer() throws(CheckpointError) -> BytePairTokenizer {
     var endTokens: Set<Int> = []
     for name in ["config.json", "generation_config.json"] where exists(name) {
-      endTokens.formUnion(try MappedFile.json(EndTokens.self, path: file(name)).ids)
+      endTokens.formUnion(try json(EndTokens.self, name).ids)
     }
     return try BytePairTokenizer(path: file("tokenizer.json"), endTokens: endTokens)
   }
@@ -38,13 +39,13 @@ public struct ModelDirectory: Sendable {
   func weights() throws(CheckpointError) -> CheckpointTensors {
     let index = "model.safetensors.index.json"
     guard exists(index) else {
-      return CheckpointTensors(file: try SafetensorsFile(path: file("model.safetensors")))
+      return CheckpointTensors(file: try safetensors("model.safetensors"))
     }
-    let weightMap = try MappedFile.json(ShardIndex.self, path: file(index)).weightMap
+    let weightMap = try json(ShardIndex.self, index).weightMap
     var shards: [String: SafetensorsFile] = [:]
     for shard in Set(weightMap.values).sorted() {
       try checkShardName(shard)
-      shards[shard] = try SafetensorsFile(path: file(shard))
+      shards[shard] = try safetensors(shard)
     }
     return try CheckpointTensors(shards: shards, weightMap: weightMap)
   }
@@ -59,6 +60,17 @@ public struct ModelDirectory: Sendable {
 
   func file(_ name: String) -> String {
     path + "/" + name
+  }
+
+  private func json<Value: Decodable>(
+    _ type: Value.Type,
+    _ name: String
+  ) throws(CheckpointError) -> Value {
+    try reading { () throws(FileError) in try MappedFile.json(type, path: file(name)) }
+  }
+
+  private func safetensors(_ name: String) throws(CheckpointError) -> SafetensorsFile {
+    try reading { () throws(FileError) in try SafetensorsFile(path: file(name)) }
   }
 
   private func exists(_ name: String) -> Bool {
@@ -112,14 +124,20 @@ struct CheckpointTensors: Sendable {
     files[name] != nil
   }
 
+  /// All names, sorted.
+  var names: [String] { files.keys.sorted() }
+
+  subscript(name: String) -> (file: SafetensorsFile, tensor: SafetensorsFile.Tensor)? {
+    guard let file = files[name], let tensor = file.tensors[name] else { return nil }
+    return (file, tensor)
+  }
+
   /// A tensor of a shape, in a type that weights may have.
   func tensor(
     _ name: String,
     shape: [Int]
   ) throws(CheckpointError) -> (file: SafetensorsFile, tensor: SafetensorsFile.Tensor) {
-    guard let file = files[name], let tensor = file.tensors[name] else {
-      throw .missingTensor(name: name)
-    }
+    guard let (file, tensor) = self[name] else { throw .missingTensor(name: name) }
     guard tensor.shape == shape else {
       throw .wrongShape(tensor: name, shape: tensor.shape, expected: shape)
     }

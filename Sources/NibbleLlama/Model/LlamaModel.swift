@@ -10,6 +10,8 @@ public final class LlamaModel: DecoderModel {
   public let configuration: ModelConfiguration
   /// The directory's name.
   public let name: String
+  /// Layers, heads, head dimension and sliding windows, and the fingerprint of the weights.
+  public let shape: ModelShape
   private let weights: LlamaWeights
   private let rotary: RotaryEmbedding
 
@@ -26,8 +28,10 @@ public final class LlamaModel: DecoderModel {
     configuration = try directory.configuration()
     MatrixProduct.prepare(parameters: configuration.parameterEstimate)
     name = directory.name
+    let tensors = try directory.weights()
+    shape = configuration.shape(named: tensors)
     weights = try LlamaWeights(
-      tensors: directory.weights(),
+      tensors: tensors,
       configuration: configuration,
       residency: residency
     )
@@ -42,8 +46,6 @@ public final class LlamaModel: DecoderModel {
     try self.init(directory: ModelDirectory(path: path))
   }
 
-  /// Layers, heads, head dimension and sliding windows.
-  public var shape: ModelShape { configuration.shape }
   /// The number of logits per position.
   public var vocabularySize: Int { configuration.vocabularySize }
 

@@ -1,4 +1,5 @@
 public import Foundation
+import NibbleFiles
 public import NibbleKV
 
 /// A model's `config.json`, checked.
@@ -48,14 +49,19 @@ public struct ModelConfiguration: Hashable, Sendable {
   /// - Throws: `CheckpointError` if it cannot be read, lacks a value, has an absurd one, or
   ///   describes a model that this host cannot run.
   public init(path: String) throws(CheckpointError) {
-    let file = try MappedFile.json(ConfigurationFile.self, path: path, limit: 16 << 20)
+    let file = try reading { () throws(FileError) in
+      try MappedFile.json(ConfigurationFile.self, path: path, limit: 16 << 20)
+    }
     try self.init(file: file, name: (path as NSString).lastPathComponent)
   }
 
   /// Reads the contents of a `config.json`.
   public init(json: Data) throws(CheckpointError) {
     let name = "config.json"
-    try self.init(file: decodeJSON(ConfigurationFile.self, from: json, file: name), name: name)
+    let file = try reading { () throws(FileError) in
+      try decodeJSON(ConfigurationFile.self, from: json, file: name)
+    }
+    try self.init(file: file, name: name)
   }
 
   private init(file: ConfigurationFile, name: String) throws(CheckpointError) {

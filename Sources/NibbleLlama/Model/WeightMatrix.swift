@@ -1,3 +1,5 @@
+import NibbleFiles
+
 /// A weight matrix, `[rows, columns]`: float32 in memory or in the map, or 16 bits in the map.
 struct WeightMatrix: Sendable {
   private enum Storage: Sendable {

@@ -1,4 +1,5 @@
 public import Foundation
+import NibbleFiles
 public import NibbleGenerate
 
 /// A byte-level BPE tokenizer from a `tokenizer.json`, as Llama 3, Qwen and GPT-2 have it.
@@ -25,7 +26,9 @@ public struct BytePairTokenizer: TextTokenizer {
   ///   - endTokens: Tokens that end a text; the file does not say.
   /// - Throws: ``CheckpointError``.
   public init(path: String, endTokens: Set<Int> = []) throws(CheckpointError) {
-    let file = try MappedFile.json(TokenizerFile.self, path: path)
+    let file = try reading { () throws(FileError) in
+      try MappedFile.json(TokenizerFile.self, path: path)
+    }
     let name = (path as NSString).lastPathComponent
     try self.init(file: file, name: name, endTokens: endTokens)
   }
@@ -33,7 +36,9 @@ public struct BytePairTokenizer: TextTokenizer {
   /// Reads the contents of a `tokenizer.json`.
   public init(json: Data, endTokens: Set<Int> = []) throws(CheckpointError) {
     let name = "tokenizer.json"
-    let file = try decodeJSON(TokenizerFile.self, from: json, file: name)
+    let file = try reading { () throws(FileError) in
+      try decodeJSON(TokenizerFile.self, from: json, file: name)
+    }
     try self.init(file: file, name: name, endTokens: endTokens)
   }
 

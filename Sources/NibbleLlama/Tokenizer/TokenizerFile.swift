@@ -155,10 +155,11 @@ struct BytePairFile: Decodable {
     type = try values.decodeIfPresent(String.self, forKey: .type)
     // Other models have vocabularies of other forms.
     guard (type ?? "BPE") == "BPE" else {
-      throw CheckpointError.unsupported(
-        what: "tokenizer model",
-        value: type ?? "",
-        supported: "BPE"
+      throw DecodingError.dataCorrupted(
+        DecodingError.Context(
+          codingPath: decoder.codingPath,
+          debugDescription: "tokenizer model '\(type ?? "")' is not supported; supported: BPE"
+        )
       )
     }
     vocabulary = try values.decode([String: Int].self, forKey: .vocabulary)

@@ -10,12 +10,18 @@ struct EvalCommand: ParsableCommand {
 
   @OptionGroup var model: ModelOption
   @OptionGroup var policy: PolicyOption
+  @OptionGroup var calibration: CalibrationOption
   @OptionGroup var source: SourceOptions
   @OptionGroup var threads: ThreadsOption
   @OptionGroup var output: OutputOption
 
   func run() throws {
-    let comparison = try policyComparison(model: model, source: source, threads: threads)
+    let comparison = try policyComparison(
+      model: model,
+      source: source,
+      threads: threads,
+      calibration: calibration
+    )
     let rows = try withProgress {
       try comparison.run(policies: [policy.policy()], progress: $0)
     }
@@ -51,6 +57,7 @@ struct CompareCommand: ParsableCommand {
   var baseline: String?
 
   @OptionGroup var model: ModelOption
+  @OptionGroup var calibration: CalibrationOption
   @OptionGroup var source: SourceOptions
   @OptionGroup var threads: ThreadsOption
   @OptionGroup var output: OutputOption
@@ -75,7 +82,12 @@ struct CompareCommand: ParsableCommand {
     let names = codecs ? Self.defaultCodecs : Self.defaultPolicies
     let policies = try Policy.list(argument: list ?? policies ?? names)
     let reference = try baseline.map { try index(of: $0, in: policies) }
-    let comparison = try policyComparison(model: model, source: source, threads: threads)
+    let comparison = try policyComparison(
+      model: model,
+      source: source,
+      threads: threads,
+      calibration: calibration
+    )
     if codecs {
       try compareCodecs(policies, comparison: comparison, baseline: reference)
       return
@@ -138,13 +150,15 @@ struct CompareCommand: ParsableCommand {
 private func policyComparison(
   model: ModelOption,
   source: SourceOptions,
-  threads: ThreadsOption
+  threads: ThreadsOption,
+  calibration: CalibrationOption
 ) throws -> PolicyComparison {
   let host = try model.load()
   return PolicyComparison(
     model: host.model,
     documents: try source.sources.documents(for: host),
     questions: try source.sources.recallQuestions(for: host),
-    threads: threads.given
+    threads: threads.given,
+    catalogue: try calibration.catalogue()
   )
 }

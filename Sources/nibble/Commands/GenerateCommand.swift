@@ -12,6 +12,7 @@ struct GenerateCommand: AsyncParsableCommand {
 
   @OptionGroup var model: ModelOption
   @OptionGroup var policy: PolicyOption
+  @OptionGroup var calibration: CalibrationOption
 
   @Option(help: "The text to continue.")
   var prompt: String?
@@ -68,7 +69,8 @@ struct GenerateCommand: AsyncParsableCommand {
       host: try model.load(),
       policy: policy,
       options: options,
-      threads: threads.given
+      threads: threads.given,
+      catalogue: try calibration.catalogue()
     )
     if output.json {
       print(try JSONReport.text(try await run.run(prompt: text)))

@@ -19,11 +19,13 @@ struct PlanCommand: ParsableCommand {
   @Option(help: "Tokens that a prefill appends at once.")
   var chunk = 512
 
+  @OptionGroup var calibration: CalibrationOption
   @OptionGroup var threads: ThreadsOption
   @OptionGroup var output: OutputOption
 
   func run() throws {
     let model = try shape.shape()
+    let catalogue = try calibration.catalogue()
     var rows: [PlanRow] = []
     for policy in try Policy.list(argument: policies) {
       for context in context.numbers {
@@ -33,7 +35,8 @@ struct PlanCommand: ParsableCommand {
             shape: model,
             context: context,
             chunk: chunk,
-            threads: threads.count
+            threads: threads.count,
+            catalogue: catalogue
           )
         )
       }
@@ -86,10 +89,15 @@ struct PolicyCommand: ParsableCommand {
     var policy: String
 
     @OptionGroup var shape: ShapeOptions
+    @OptionGroup var calibration: CalibrationOption
     @OptionGroup var output: OutputOption
 
     func run() throws {
-      let plan = try Plan(policy: try Policy(argument: policy), shape: try shape.shape())
+      let plan = try Plan(
+        policy: try Policy(argument: policy),
+        shape: try shape.shape(),
+        catalogue: try calibration.catalogue()
+      )
       if output.json {
         print(try JSONReport.text(PolicyExplanation(plan: plan)))
       } else {

@@ -18,6 +18,21 @@ struct ModelOption: ParsableArguments {
   func load() throws -> HostModel { try HostModel(path: directory) }
 }
 
+/// The model's calibration, for policies with `rotation=aligned`.
+struct CalibrationOption: ParsableArguments {
+  @Option(
+    name: .customLong("calibration"),
+    help: ArgumentHelp("What `nibble calibrate` wrote, for rotation=aligned.", valueName: "file")
+  )
+  var path: String?
+
+  func catalogue() throws -> CodecCatalogue {
+    var catalogue = CodecCatalogue.standard
+    catalogue.calibration = try path.map { try Calibration(path: $0) }
+    return catalogue
+  }
+}
+
 /// A shape: from a model's configuration, or from numbers.
 struct ShapeOptions: ParsableArguments {
   @OptionGroup var model: ModelOption
@@ -55,8 +70,7 @@ struct ShapeOptions: ParsableArguments {
         headDim: headDim
       )
     }
-    let directory = ModelDirectory(path: try model.directory ?? EmbeddedModel.locate())
-    return try directory.configuration().shape
+    return try ModelDirectory(path: try model.directory ?? EmbeddedModel.locate()).shape()
   }
 }
 

@@ -2,27 +2,29 @@ import Foundation
 
 /// A safetensors file, mapped into memory and checked: every byte of the data belongs to exactly one
 /// tensor, and every tensor has the bytes that its shape asks for.
-final class SafetensorsFile: Sendable {
+package final class SafetensorsFile: Sendable {
   /// A tensor of the file.
-  struct Tensor: Sendable {
-    let name: String
-    let element: TensorElement
-    let shape: [Int]
+  package struct Tensor: Sendable {
+    package let name: String
+    package let element: TensorElement
+    package let shape: [Int]
     /// The file's bytes; valid while the file lives.
-    let byteRange: Range<Int>
+    package let byteRange: Range<Int>
   }
 
   /// The longest header that the format allows, in bytes.
-  static let headerLimit: UInt64 = 100_000_000
+  package static let headerLimit: UInt64 = 100_000_000
 
-  let map: MappedFile
-  let tensors: [String: Tensor]
+  package let map: MappedFile
+  package let tensors: [String: Tensor]
+  /// The free-form words of the header.
+  package let metadata: [String: String]
 
-  convenience init(path: String) throws(CheckpointError) {
+  package convenience init(path: String) throws(FileError) {
     try self.init(map: MappedFile(path: path))
   }
 
-  init(map: MappedFile) throws(CheckpointError) {
+  package init(map: MappedFile) throws(FileError) {
     self.map = map
     let dataStart = try Self.dataStart(map)
     let header = try decodeJSON(
@@ -34,7 +36,7 @@ final class SafetensorsFile: Sendable {
     tensors.reserveCapacity(header.entries.count)
     for (name, entry) in header.entries {
       let fault = { (reason: String) in
-        CheckpointError.invalidTensor(file: map.name, tensor: name, reason: reason)
+        FileError.invalidTensor(file: map.name, tensor: name, reason: reason)
       }
       tensors[name] = try entry.tensor(
         name: name,
@@ -44,11 +46,12 @@ final class SafetensorsFile: Sendable {
       )
     }
     self.tensors = tensors
+    metadata = header.metadata
     try Self.checkCoverage(tensors, dataStart: dataStart, map: map)
   }
 
   /// Where the data begins: 8 bytes of length, then the header.
-  private static func dataStart(_ map: MappedFile) throws(CheckpointError) -> Int {
+  private static func dataStart(_ map: MappedFile) throws(FileError) -> Int {
     let byteCount = UInt64(map.bytes.count)
     guard byteCount >= 8 else {
       throw .truncated(file: map.name, byteCount: byteCount, needed: 8)
@@ -75,7 +78,7 @@ final class SafetensorsFile: Sendable {
     _ tensors: [String: Tensor],
     dataStart: Int,
     map: MappedFile
-  ) throws(CheckpointError) {
+  ) throws(FileError) {
     var end = dataStart
     let byOffset = tensors.values.sorted {
       ($0.byteRange.lowerBound, $0.byteRange.upperBound)
@@ -107,11 +110,17 @@ private struct Header: Decodable {
   static let metadataKey = "__metadata__"
 
   var entries: [String: Entry] = [:]
+  var metadata: [String: String] = [:]
 
   init(from decoder: any Decoder) throws {
     let container = try decoder.container(keyedBy: Key.self)
-    for key in container.allKeys where key.stringValue != Self.metadataKey {
-      entries[key.stringValue] = try container.decode(Entry.self, forKey: key)
+    for key in container.allKeys {
+      if key.stringValue == Self.metadataKey {
+        // Words that other programs wrote are no business of ours: what is not text is passed over.
+        metadata = (try? container.decode([String: String].self, forKey: key)) ?? [:]
+      } else {
+        entries[key.stringValue] = try container.decode(Entry.self, forKey: key)
+      }
     }
   }
 
@@ -138,8 +147,8 @@ private struct Header: Decodable {
       name: String,
       dataStart: Int,
       fileByteCount: Int,
-      fault: (String) -> CheckpointError
-    ) throws(CheckpointError) -> SafetensorsFile.Tensor {
+      fault: (String) -> FileError
+    ) throws(FileError) -> SafetensorsFile.Tensor {
       guard let element = TensorElement(rawValue: dtype) else {
         throw fault("unknown element type '\(dtype)'")
       }

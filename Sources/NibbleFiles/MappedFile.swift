@@ -1,4 +1,4 @@
-import Foundation
+package import Foundation
 
 #if canImport(Darwin)
 import Darwin
@@ -11,14 +11,14 @@ import Musl
 /// A file's bytes, mapped read-only for as long as the object lives.
 ///
 /// The system ends a process that reads a page of a file which somebody shortened after it was
-/// mapped; nobody may write to a checkpoint that is in use.
-final class MappedFile: @unchecked Sendable {
+/// mapped; nobody may write to a file that is in use.
+package final class MappedFile: @unchecked Sendable {
   // Sendable: the bytes are never written.
-  let bytes: UnsafeRawBufferPointer
+  package let bytes: UnsafeRawBufferPointer
   /// The file's name without its directory, for messages.
-  let name: String
+  package let name: String
 
-  init(path: String) throws(CheckpointError) {
+  package init(path: String) throws(FileError) {
     name = (path as NSString).lastPathComponent
     // A pipe under that name must not make us wait for a writer.
     let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
@@ -48,18 +48,18 @@ final class MappedFile: @unchecked Sendable {
     }
   }
 
-  private static func failure(_ path: String) -> CheckpointError {
+  private static func failure(_ path: String) -> FileError {
     .unreadable(path: path, reason: String(cString: strerror(errno)))
   }
 }
 
 extension MappedFile {
   /// Reads a JSON file of a sensible length.
-  static func json<Value: Decodable>(
+  package static func json<Value: Decodable>(
     _ type: Value.Type,
     path: String,
     limit: Int = 256 << 20
-  ) throws(CheckpointError) -> Value {
+  ) throws(FileError) -> Value {
     let file = try MappedFile(path: path)
     guard file.bytes.count <= limit else {
       throw .tooLong(
@@ -74,14 +74,14 @@ extension MappedFile {
 }
 
 /// Decodes JSON and says in one line what is wrong with it.
-func decodeJSON<Value: Decodable>(
+package func decodeJSON<Value: Decodable>(
   _ type: Value.Type,
   from data: Data,
   file: String
-) throws(CheckpointError) -> Value {
+) throws(FileError) -> Value {
   do {
     return try JSONDecoder().decode(type, from: data)
-  } catch let error as CheckpointError {
+  } catch let error as FileError {
     throw error
   } catch let error as DecodingError {
     throw .invalidJSON(file: file, reason: error.summary)

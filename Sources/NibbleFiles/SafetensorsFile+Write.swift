@@ -1,0 +1,83 @@
+package import Foundation
+
+extension SafetensorsFile {
+  /// A tensor to be written.
+  package struct Content {
+    package var name: String
+    package var shape: [Int]
+    package var values: [Float]
+
+    package init(name: String, shape: [Int], values: [Float]) {
+      self.name = name
+      self.shape = shape
+      self.values = values
+    }
+  }
+
+  /// Writes float32 tensors; a file of that name is replaced as a whole or not at all.
+  ///
+  /// - Throws: ``FileError/unwritable(path:reason:)``.
+  package static func write(
+    _ tensors: [Content],
+    metadata: [String: String],
+    to path: String
+  ) throws(FileError) {
+    do {
+      try bytes(of: tensors, metadata: metadata).write(
+        to: URL(fileURLWithPath: path),
+        options: .atomic
+      )
+    } catch {
+      throw .unwritable(path: path, reason: error.localizedDescription)
+    }
+  }
+
+  /// The file as bytes: eight of the header's length, the header, the values in the order given.
+  package static func bytes(
+    of tensors: [Content],
+    metadata: [String: String]
+  ) throws -> Data {
+    var entries: [String: Any] = ["__metadata__": metadata]
+    var offset = 0
+    for tensor in tensors {
+      let end = offset + 4 * tensor.values.count
+      entries[tensor.name] = [
+        "dtype": "F32", "shape": tensor.shape, "data_offsets": [offset, end],
+      ]
+      offset = end
+    }
+    var header = try JSONSerialization.data(
+      withJSONObject: entries,
+      options: [.sortedKeys, .withoutEscapingSlashes]
+    )
+    // Values lie on whole lines, so that a mapped file can be read in place.
+    header.append(Data(repeating: UInt8(ascii: " "), count: (64 - (8 + header.count) % 64) % 64))
+    var data = withUnsafeBytes(of: UInt64(header.count).littleEndian) { Data($0) }
+    data.append(header)
+    for tensor in tensors {
+      tensor.values.withUnsafeBytes { data.append(contentsOf: $0) }
+    }
+    return data
+  }
+
+  /// The values of a float32 tensor.
+  ///
+  /// - Throws: ``FileError/wrongContent(file:reason:)`` if it is missing or has another shape or type.
+  package func floats(_ name: String, shape: [Int]) throws(FileError) -> [Float] {
+    guard let tensor = tensors[name] else {
+      throw .wrongContent(file: map.name, reason: "there is no tensor '\(name)'")
+    }
+    guard tensor.element == .float32, tensor.shape == shape else {
+      throw .wrongContent(
+        file: map.name,
+        reason:
+          "tensor '\(name)' is \(tensor.element.rawValue) \(tensor.shape); expected F32 \(shape)"
+      )
+    }
+    let bytes = UnsafeRawBufferPointer(rebasing: map.bytes[tensor.byteRange])
+    return [Float](unsafeUninitializedCapacity: bytes.count / 4) { target, count in
+      UnsafeMutableRawBufferPointer(target).copyMemory(from: bytes)
+      count = bytes.count / 4
+    }
+  }
+}
