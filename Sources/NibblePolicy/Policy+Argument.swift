@@ -5,7 +5,7 @@ extension Policy {
   ///
   /// A short form is a codec for both sides (`rotated:4`) or one for each (`k=int8+v=linear:4`),
   /// then any number of `@key=value` with `sinks`, `recent`, `page_tokens`, `exact_rows` or a codec
-  /// option, which applies to both sides. A name with `/`, or that ends in `.yaml`, `.yml` or
+  /// option, which applies to both sides; `@k.key=value` and `@v.key=value` apply to one. A name with `/`, or that ends in `.yaml`, `.yml` or
   /// `.json`, is a file.
   ///
   /// - Parameters:
@@ -123,13 +123,15 @@ private struct PolicyArgument {
       }
       policy.exact = try codec(value)
     default:
-      guard CodecDescription.optionNames.contains(key) else {
+      let sides: [KVSide] = key.hasPrefix("k.") ? [.keys] : key.hasPrefix("v.") ? [.values] : KVSide.allCases
+      let option = sides.count == 1 ? String(key.dropFirst(2)) : key
+      guard CodecDescription.optionNames.contains(option) else {
         let known = ["sinks", "recent", "page_tokens", "exact_rows"] + CodecDescription.optionNames
         throw error("unknown key '\(key)'", hint: nearest(key, among: known))
       }
       if isPreset { throw error("'\(key)' is a codec's option; a preset names its own codecs") }
-      try set(key, to: value, of: &policy.keys)
-      try set(key, to: value, of: &policy.values)
+      if sides.contains(.keys) { try set(option, to: value, of: &policy.keys) }
+      if sides.contains(.values) { try set(option, to: value, of: &policy.values) }
     }
   }
 

@@ -6,7 +6,7 @@ import Testing
 
 /// Codecs on a model, from rows to predictions.
 @Suite struct CodecModelComparisonTests {
-  private func rows(_ codecs: String, baseline: Int? = nil) throws -> [CodecModelRow] {
+  private func rows(_ codecs: String, baselines: [Int] = []) throws -> [CodecModelRow] {
     var comparison = CodecModelComparison(
       policies: PolicyComparison(
         model: TinyModel(),
@@ -16,7 +16,7 @@ import Testing
       )
     )
     comparison.context = nil
-    return try comparison.run(codecs: Policy.list(argument: codecs), baseline: baseline)
+    return try comparison.run(codecs: Policy.list(argument: codecs), baselines: baselines)
   }
 
   @Test func exactLosesNothing() throws {
@@ -28,7 +28,7 @@ import Testing
   }
 
   @Test func fewerBitsLoseMoreEverywhere() throws {
-    let rows = try rows("int8,linear:4,linear:2", baseline: 1)
+    let rows = try rows("int8,linear:4,linear:2", baselines: [1])
     for (finer, coarser) in zip(rows, rows.dropFirst()) {
       #expect(try #require(finer.relativeMSEOfKeys) < #require(coarser.relativeMSEOfKeys))
       #expect(try #require(finer.relativeMSEOfValues) < #require(coarser.relativeMSEOfValues))

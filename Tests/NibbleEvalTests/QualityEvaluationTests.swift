@@ -71,9 +71,9 @@ import Testing
     let policies = try Policy.list(argument: "exact,rotated:3,clustered:4")
     let evaluation = try QualityEvaluation(model: TinyModel(), policies: policies, threads: count)
     #expect(
-      try evaluation.run(documents: documents, baseline: 1)
+      try evaluation.run(documents: documents, baselines: [1])
         == QualityEvaluation(model: TinyModel(), policies: policies, threads: 1)
-        .run(documents: documents, baseline: 1)
+        .run(documents: documents, baselines: [1])
     )
   }
 

@@ -20,16 +20,16 @@ public struct CodecModelComparison {
   ///
   /// - Parameters:
   ///   - codecs: At least one.
-  ///   - baseline: The index of the codec that ratios refer to, or `nil`.
+  ///   - baselines: Indices of codecs that ratios of KL divergences refer to: each row's to the nearest at or before it, or else to the first.
   ///   - progress: Told after every step.
   /// - Returns: One row a codec, in the order given.
   /// - Throws: `KVError`, ``EvaluationError``, or an error of the model.
   public func run(
     codecs: [Policy],
-    baseline: Int? = nil,
+    baselines: [Int] = [],
     progress: ProgressHandler = { _ in }
   ) throws -> [CodecModelRow] {
-    let quality = try policies.run(policies: codecs, baseline: baseline, progress: progress)
+    let quality = try policies.run(policies: codecs, baselines: baselines, progress: progress)
     let tallies = try attention(codecs, progress: progress)
     let speeds = try timings(codecs, progress: progress)
     return codecs.indices.map { index in

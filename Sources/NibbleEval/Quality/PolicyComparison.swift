@@ -34,13 +34,13 @@ public struct PolicyComparison {
   ///
   /// - Parameters:
   ///   - policies: At least one.
-  ///   - baseline: The index of the policy that ratios of KL divergences refer to, or `nil`.
+  ///   - baselines: Indices of policys that ratios of KL divergences refer to: each row's to the nearest at or before it, or else to the first.
   ///   - progress: Told after every step and every question.
   /// - Returns: One row a policy, in the order given.
   /// - Throws: `KVError`, ``EvaluationError``, or an error of the model.
   public func run(
     policies: [Policy],
-    baseline: Int? = nil,
+    baselines: [Int] = [],
     progress: ProgressHandler = { _ in }
   ) throws -> [QualityRow] {
     let evaluation = try QualityEvaluation(
@@ -51,7 +51,7 @@ public struct PolicyComparison {
     )
     let results = try evaluation.run(
       documents: documents,
-      baseline: baseline,
+      baselines: baselines,
       progress: progress
     )
     guard !questions.isEmpty else {

@@ -61,29 +61,29 @@ public struct QualityEvaluation {
   ///
   /// - Parameters:
   ///   - documents: Token ids; each document is read with empty caches.
-  ///   - baseline: The index of the policy that ratios of KL divergences refer to, or `nil`.
+  ///   - baselines: Indices of policys that ratios of KL divergences refer to: each row's to the nearest at or before it, or else to the first.
   ///   - progress: Told after every step, in tokens.
   /// - Returns: One result a policy, in the order of ``policies``.
   /// - Throws: ``EvaluationError``, or an error of the model or of a cache.
   public func run(
     documents: [[Int]],
-    baseline: Int? = nil,
+    baselines: [Int] = [],
     progress: ProgressHandler = { _ in }
   ) throws -> [QualityResult] {
     try check(documents)
     // Not a question of threads: how a product is cut may show in its last bits.
     guard policies.count > 1 else {
-      return try compare(documents, baseline: baseline, progress: progress)
+      return try compare(documents, baselines: baselines, progress: progress)
     }
     return try MatrixProduct.withOneThread {
-      try compare(documents, baseline: baseline, progress: progress)
+      try compare(documents, baselines: baselines, progress: progress)
     }
   }
 
   /// The same, on as many threads as matrix products have now.
   private func compare(
     _ documents: [[Int]],
-    baseline: Int?,
+    baselines: [Int],
     progress: ProgressHandler
   ) throws -> [QualityResult] {
     let total = documents.reduce(0) { $0 + $1.count }
@@ -106,8 +106,9 @@ public struct QualityEvaluation {
         tallies[policy].endDocument(sequence.statistics)
       }
     }
-    return tallies.map { tally in
+    return tallies.enumerated().map { index, tally in
       var result = tally.result(documents: documents.count, tokens: total)
+      let baseline = baselines.last { $0 <= index } ?? baselines.first
       result.divergenceRatio = baseline.flatMap { tally.ratio(to: tallies[$0]) }
       return result
     }

@@ -53,7 +53,11 @@ struct CompareCommand: ParsableCommand {
   @Option(help: "With --codecs, instead of a model: normal, for standard normal rows.")
   var data: CodecData?
 
-  @Option(help: "The policy of the list that ratios of KL divergences refer to.")
+  @Option(
+    help: """
+      Policies of the list that ratios of KL divergences refer to, separated by commas: each policy's to the nearest at or before it.
+      """
+  )
   var baseline: String?
 
   @OptionGroup var model: ModelOption
@@ -81,7 +85,9 @@ struct CompareCommand: ParsableCommand {
     }
     let names = codecs ? Self.defaultCodecs : Self.defaultPolicies
     let policies = try Policy.list(argument: list ?? policies ?? names)
-    let reference = try baseline.map { try index(of: $0, in: policies) }
+    let baselines = try (baseline?.split(separator: ",") ?? []).map {
+      try index(of: String($0), in: policies)
+    }.sorted()
     let comparison = try policyComparison(
       model: model,
       source: source,
@@ -89,11 +95,11 @@ struct CompareCommand: ParsableCommand {
       calibration: calibration
     )
     if codecs {
-      try compareCodecs(policies, comparison: comparison, baseline: reference)
+      try compareCodecs(policies, comparison: comparison, baselines: baselines)
       return
     }
     let rows = try withProgress {
-      try comparison.run(policies: policies, baseline: reference, progress: $0)
+      try comparison.run(policies: policies, baselines: baselines, progress: $0)
     }
     if output.json {
       print(try JSONReport.text(RowReport(rows: rows)))
@@ -106,11 +112,11 @@ struct CompareCommand: ParsableCommand {
   private func compareCodecs(
     _ codecs: [Policy],
     comparison: PolicyComparison,
-    baseline: Int?
+    baselines: [Int]
   ) throws {
     let rows = try withProgress {
       try CodecModelComparison(policies: comparison)
-        .run(codecs: codecs, baseline: baseline, progress: $0)
+        .run(codecs: codecs, baselines: baselines, progress: $0)
     }
     if output.json {
       print(try JSONReport.text(RowReport(rows: rows)))
