@@ -46,6 +46,25 @@ typedef void nibble_trellis_step_function(int32_t bits, const int16_t (*entries)
                                           uint16_t (*fresh)[NIBBLE_CHAINS],
                                           uint8_t (*from)[NIBBLE_CHAINS]);
 
+// `kernels(name, kind)` for every kind of codes.
+// clang-format off
+#define NIBBLE_EACH_CODE_KIND(kernels) \
+  kernels(int8, NIBBLE_INT8) \
+  kernels(codes4, NIBBLE_CODES4) \
+  kernels(codes3, NIBBLE_CODES3) \
+  kernels(codes2, NIBBLE_CODES2) \
+  kernels(trellis4, NIBBLE_TRELLIS4) \
+  kernels(trellis3, NIBBLE_TRELLIS3) \
+  kernels(trellis2, NIBBLE_TRELLIS2) \
+  kernels(trellis1, NIBBLE_TRELLIS1) \
+  kernels(blocks4, NIBBLE_BLOCKS4) \
+  kernels(blocks3, NIBBLE_BLOCKS3) \
+  kernels(blocks2, NIBBLE_BLOCKS2) \
+  kernels(columns4, NIBBLE_COLUMNS4) \
+  kernels(columns3, NIBBLE_COLUMNS3) \
+  kernels(columns2, NIBBLE_COLUMNS2)
+// clang-format on
+
 struct nibble_score_finish;
 struct nibble_weight_start;
 struct nibble_value_finish;

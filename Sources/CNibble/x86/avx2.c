@@ -126,20 +126,7 @@ TARGET_INLINE void weigh(int32_t kind, const uint8_t *codes, const int8_t *table
                                    int32_t block_tokens, int32_t channels, int8_t *out) {          \
     expand_block(kind, codes, table, is_values, block_tokens, channels, out);                      \
   }
-INTEGER_KERNELS(int8, NIBBLE_INT8)
-INTEGER_KERNELS(codes4, NIBBLE_CODES4)
-INTEGER_KERNELS(codes3, NIBBLE_CODES3)
-INTEGER_KERNELS(codes2, NIBBLE_CODES2)
-INTEGER_KERNELS(trellis4, NIBBLE_TRELLIS4)
-INTEGER_KERNELS(trellis3, NIBBLE_TRELLIS3)
-INTEGER_KERNELS(trellis2, NIBBLE_TRELLIS2)
-INTEGER_KERNELS(trellis1, NIBBLE_TRELLIS1)
-INTEGER_KERNELS(blocks4, NIBBLE_BLOCKS4)
-INTEGER_KERNELS(blocks3, NIBBLE_BLOCKS3)
-INTEGER_KERNELS(blocks2, NIBBLE_BLOCKS2)
-INTEGER_KERNELS(columns4, NIBBLE_COLUMNS4)
-INTEGER_KERNELS(columns3, NIBBLE_COLUMNS3)
-INTEGER_KERNELS(columns2, NIBBLE_COLUMNS2)
+NIBBLE_EACH_CODE_KIND(INTEGER_KERNELS)
 
 // ---- Exact rows
 

@@ -207,20 +207,7 @@ TARGET_INLINE void expand_whole(int32_t kind, int32_t blocks, const uint8_t *cod
     else                                                                                           \
       nibble_scalar_kernels.expand[kind](codes, table, is_values, block_tokens, channels, out);    \
   }
-INTEGER_KERNELS(int8, NIBBLE_INT8)
-INTEGER_KERNELS(codes4, NIBBLE_CODES4)
-INTEGER_KERNELS(codes3, NIBBLE_CODES3)
-INTEGER_KERNELS(codes2, NIBBLE_CODES2)
-INTEGER_KERNELS(trellis4, NIBBLE_TRELLIS4)
-INTEGER_KERNELS(trellis3, NIBBLE_TRELLIS3)
-INTEGER_KERNELS(trellis2, NIBBLE_TRELLIS2)
-INTEGER_KERNELS(trellis1, NIBBLE_TRELLIS1)
-INTEGER_KERNELS(blocks4, NIBBLE_BLOCKS4)
-INTEGER_KERNELS(blocks3, NIBBLE_BLOCKS3)
-INTEGER_KERNELS(blocks2, NIBBLE_BLOCKS2)
-INTEGER_KERNELS(columns4, NIBBLE_COLUMNS4)
-INTEGER_KERNELS(columns3, NIBBLE_COLUMNS3)
-INTEGER_KERNELS(columns2, NIBBLE_COLUMNS2)
+NIBBLE_EACH_CODE_KIND(INTEGER_KERNELS)
 
 // ---- Exact rows
 
