@@ -17,6 +17,18 @@ static const nibble_kernels *available(int index) {
     if (index == 0) return &nibble_avx2_kernels;
     index--;
   }
+#elif defined(__aarch64__)
+  if (nibble_i8mm_runs()) {
+    if (index == 0) return &nibble_i8mm_kernels;
+    index--;
+  }
+  if (nibble_dotprod_runs()) {
+    if (index == 0) return &nibble_dotprod_kernels;
+    index--;
+  }
+  // Every 64-bit Arm has it.
+  if (index == 0) return &nibble_neon_kernels;
+  index--;
 #endif
   return index == 0 ? &nibble_scalar_kernels : NULL;
 }

@@ -106,6 +106,12 @@ extern const nibble_kernels nibble_avx512_kernels;
 bool nibble_avx512_runs(void);
 extern const nibble_kernels nibble_avx2_kernels;
 bool nibble_avx2_runs(void);
+#elif defined(__aarch64__)
+extern const nibble_kernels nibble_i8mm_kernels;
+bool nibble_i8mm_runs(void);
+extern const nibble_kernels nibble_dotprod_kernels;
+bool nibble_dotprod_runs(void);
+extern const nibble_kernels nibble_neon_kernels;
 #endif
 
 const nibble_kernels *nibble_current_kernels(void);
