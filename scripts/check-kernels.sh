@@ -1,32 +1,84 @@
 #!/usr/bin/env bash
 # Compiles the C kernels and their test with the address and undefined-behaviour sanitizers, and runs
 # it on every instruction set that the machine has. SwiftPM has no such sanitizer for Swift.
+# Instruction sets that the machine lacks are emulated: AVX-512 by a header, Arm by QEMU.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 source "$root/scripts/common.sh"
 cd "$root"
 
-program=$(mktemp)
-trap 'rm -f "$program" "$program.emulated"' EXIT
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
 sources=()
 while IFS= read -r -d '' file; do
   sources+=("$file")
 done < <(find Sources/CNibble Tests/CNibble -name '*.c' -print0 | sort -z)
 
-# The gold linker of older systems prints hundreds of warnings about the sanitizers' own symbols.
-linker=()
-[ "$(uname -s)" = Linux ] && linker=(-fuse-ld=lld)
-"${CLANG:-clang}" ${linker[@]+"${linker[@]}"} -std=c11 -O1 -g -Wall -Wextra -Werror -fno-omit-frame-pointer \
-  -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all \
-  -I Sources/CNibble/include -I Sources/CNibble "${sources[@]}" -lm -o "$program"
-if ! "$program" --list | grep -qw avx512 && [ "$(uname -m)" = x86_64 ]; then
-  say "AVX-512 kernels, emulated"
-  "${CLANG:-clang}" ${linker[@]+"${linker[@]}"} -std=c11 -O2 -Wall -Wextra -Werror -Wno-psabi \
-    '-DNIBBLE_EMULATED_AVX512="emulated_avx512.h"' -I Tests/CNibble \
-    -I Sources/CNibble/include -I Sources/CNibble "${sources[@]}" -lm -o "$program.emulated"
-  "$program.emulated" && rm -f "$program.emulated"
-fi
-for isa in scalar ""; do
-  say "kernels under sanitizers, NIBBLE_ISA=${isa:-(best)}"
-  if [ -n "$isa" ]; then NIBBLE_ISA=$isa "$program"; else "$program"; fi
-done
+# compile PROGRAM OPTIONS...: the kernels and their test.
+compile() {
+  local result=$1
+  shift
+  # The gold linker of older systems prints hundreds of warnings about the sanitizers' own symbols.
+  [ "$(uname -s)" = Linux ] && set -- "$@" -fuse-ld=lld
+  "${CLANG:-clang}" "$@" -std=c11 -Wall -Wextra -Werror \
+    -I Sources/CNibble/include -I Sources/CNibble "${sources[@]}" -lm -o "$result"
+}
+
+# expect_choice NAME COMMAND...: that the program takes the kernels of this name.
+expect_choice() {
+  local name=$1 line
+  shift
+  line=$("$@" --list) || die "the kernel test does not start: $*"
+  [ "${line##*in use: }" = "$name" ] || die "expected the $name kernels, not: $line"
+}
+
+# Emulators take one case in a few: a stride that has no factor in common with the lists of shapes.
+check_native() {
+  say "kernels under sanitizers"
+  compile "$work/native" -O1 -g -fno-omit-frame-pointer \
+    -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all
+  expect_choice scalar env NIBBLE_ISA=scalar "$work/native"
+  "$work/native"
+  [ "$(uname -m)" = x86_64 ] || return 0
+  "$work/native" --list | grep -qw avx512 && return 0
+  say "AVX-512 kernels, emulated, one case in 3"
+  compile "$work/avx512" -O2 -Wno-psabi \
+    '-DNIBBLE_EMULATED_AVX512="emulated_avx512.h"' -I Tests/CNibble
+  "$work/avx512" --sample 3
+}
+
+# On processors of three ages. The newest runs the tables of all three; the others show that each
+# table is chosen where it should be, and keeps to the instructions that it may use.
+check_arm() {
+  case $(uname -m) in aarch64 | arm64) return 0 ;; esac
+  local emulator processor name sample
+  emulator=$(command -v qemu-aarch64-static || command -v qemu-aarch64) ||
+    die "the Arm kernels were not checked: there is no qemu-aarch64. On Debian and Ubuntu
+scripts/install-dependencies.sh --developer installs it; elsewhere, run this on a 64-bit Arm machine"
+  compile "$work/arm" -O2 -static --target=aarch64-linux-gnu ||
+    die "the Arm kernels were not built; scripts/install-dependencies.sh --developer installs an Arm libc"
+  while read -r processor name sample; do
+    say "Arm kernels, emulated $processor, one case in $sample"
+    expect_choice "$name" "$emulator" -cpu "$processor" "$work/arm"
+    "$emulator" -cpu "$processor" "$work/arm" --sample "$sample"
+  done <<END
+cortex-a72 neon 13
+neoverse-n1 dotprod 13
+max i8mm 3
+END
+  for name in dotprod neon scalar; do
+    expect_choice "$name" env "NIBBLE_ISA=$name" "$emulator" -cpu max "$work/arm"
+  done
+}
+
+# Both at once, as most of the time goes by on one core; then what they said, one after the other.
+check_native >"$work/native.log" 2>&1 &
+native=$!
+check_arm >"$work/arm.log" 2>&1 &
+arm=$!
+status=0
+wait "$native" || status=1
+cat "$work/native.log"
+wait "$arm" || status=1
+cat "$work/arm.log"
+exit "$status"

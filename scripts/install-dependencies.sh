@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs the system libraries that the package links: liblz4 and, on Linux, OpenBLAS with pkg-config.
-# Does nothing when they are there. `--developer` adds clang-format, which the C sources are checked with.
+# Does nothing when they are there. `--developer` adds what the C sources are checked with: clang-format and, where
+# the machine is no 64-bit Arm, an emulator of one with the libc to build for it.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source "$here/common.sh"
@@ -37,6 +38,11 @@ install_with_apt() {
   fi
   if [ "$developer" = yes ] && ! command -v clang-format >/dev/null 2>&1; then
     missing+=(clang-format)
+  fi
+  if [ "$developer" = yes ] && [ "$(uname -m)" != aarch64 ]; then
+    command -v qemu-aarch64-static >/dev/null 2>&1 || missing+=(qemu-user-static)
+    command -v aarch64-linux-gnu-gcc >/dev/null 2>&1 || missing+=(gcc-aarch64-linux-gnu)
+    [ -e /usr/aarch64-linux-gnu/lib/libc.a ] || missing+=(libc6-dev-arm64-cross)
   fi
   [ ${#missing[@]} -gt 0 ] || return 0
   say "installing with apt: ${missing[*]}"

@@ -23,6 +23,12 @@ bool check(bool condition, const char *file, int line, const char *format, ...) 
   return false;
 }
 
+// ---- Samples
+
+static uint64_t sample_stride = 1, sample_turn;
+
+bool is_sampled(void) { return sample_turn++ % sample_stride == 0; }
+
 // ---- Random numbers: SplitMix64
 
 static uint64_t state = 1;
@@ -201,6 +207,8 @@ int main(int count, char **arguments) {
   for (const char *const *isa = nibble_available_isas(); *isa; isa++) printf(" %s", *isa);
   printf("; in use: %s\n", nibble_isa());
   if (count > 1 && strcmp(arguments[1], "--list") == 0) return 0;
+  if (count > 2 && strcmp(arguments[1], "--sample") == 0)
+    sample_stride = strtoull(arguments[2], NULL, 10);
   test_integer_kernels();
   test_rotation();
   test_strips();

@@ -11,6 +11,10 @@
 __attribute__((format(printf, 4, 5))) bool check(bool condition, const char *file, int line,
                                                  const char *format, ...);
 
+// One call in N is true where the program runs with `--sample N`, which is for emulators; without,
+// all are.
+bool is_sampled(void);
+
 uint64_t random_word(void);
 void random_seed(uint64_t seed);
 int32_t random_below(int32_t limit);
