@@ -123,7 +123,8 @@ private struct PolicyArgument {
       }
       policy.exact = try codec(value)
     default:
-      let sides: [KVSide] = key.hasPrefix("k.") ? [.keys] : key.hasPrefix("v.") ? [.values] : KVSide.allCases
+      let sides: [KVSide] =
+        key.hasPrefix("k.") ? [.keys] : key.hasPrefix("v.") ? [.values] : KVSide.allCases
       let option = sides.count == 1 ? String(key.dropFirst(2)) : key
       guard CodecDescription.optionNames.contains(option) else {
         let known = ["sinks", "recent", "page_tokens", "exact_rows"] + CodecDescription.optionNames

@@ -8,7 +8,7 @@
 
 typedef struct {
   const codec *key_codec, *value_codec;
-  nibble_strip keys, values;
+  nibble_strip keys[NIBBLE_MAX_PARTS], values[NIBBLE_MAX_PARTS];
   nibble_run run;
   nibble_rows rows;
   const uint8_t **pages;
@@ -19,12 +19,13 @@ typedef struct {
 
 // ---- Making a case
 
-static void fill_strip(const nibble_strip *strip, uint8_t *codes, uint8_t *side, float *decoded) {
-  const size_t count = (size_t)strip->tokens * (size_t)strip->channels;
+static void fill_strip(const codec *codec, const nibble_strip *strip, uint8_t *codes, uint8_t *side,
+                       float *decoded) {
+  const size_t count = (size_t)strip->tokens * (size_t)strip->row_channels;
   float *rows = exact_memory(count * sizeof *rows);
   void *scratch = exact_memory(nibble_encode_scratch_bytes(strip));
   random_normals(rows, count, 0.3f);
-  nibble_encode(strip, NULL, rows, codes, side, scratch);
+  nibble_encode(strip, strip_weights(codec), rows, codes, side, scratch);
   nibble_decode(strip, codes, side, 0, strip->tokens, decoded);
   free(rows);
   free(scratch);
@@ -32,25 +33,25 @@ static void fill_strip(const nibble_strip *strip, uint8_t *codes, uint8_t *side,
 
 static void make_pages(attend_case *c) {
   nibble_run *run = &c->run;
-  const size_t values = (size_t)c->keys.tokens * (size_t)c->keys.channels;
-  const size_t page_bytes = (size_t)(c->keys.code_bytes + c->values.code_bytes +
-                                     c->keys.side_bytes + c->values.side_bytes);
-  run->keys = &c->keys;
-  run->values = &c->values;
-  run->value_codes = (size_t)c->keys.code_bytes;
-  run->key_side = run->value_codes + (size_t)c->values.code_bytes;
-  run->value_side = run->key_side + (size_t)c->keys.side_bytes;
+  const size_t values = (size_t)c->keys->tokens * (size_t)c->keys->row_channels;
+  const size_t page_bytes = (size_t)(strip_code_bytes(c->keys) + strip_code_bytes(c->values) +
+                                     c->keys->side_bytes + c->values->side_bytes);
+  run->keys = c->keys;
+  run->values = c->values;
+  run->value_codes = (size_t)strip_code_bytes(c->keys);
+  run->key_side = run->value_codes + (size_t)strip_code_bytes(c->values);
+  run->value_side = run->key_side + (size_t)c->keys->side_bytes;
   run->page_count = random_below(4);
-  run->last_page_tokens = 1 + random_below(c->keys.tokens);
+  run->last_page_tokens = 1 + random_below(c->keys->tokens);
   run->first_position = random_below(3) * 37;
   c->pages = calloc((size_t)run->page_count + 1, sizeof *c->pages);
   c->key_rows = exact_memory((values * (size_t)run->page_count + 1) * sizeof(float));
   c->value_rows = exact_memory((values * (size_t)run->page_count + 1) * sizeof(float));
   for (int32_t page = 0; page < run->page_count; page++) {
     uint8_t *bytes = exact_memory(page_bytes);
-    fill_strip(&c->keys, bytes + run->key_codes, bytes + run->key_side,
+    fill_strip(c->key_codec, c->keys, bytes + run->key_codes, bytes + run->key_side,
                c->key_rows + (size_t)page * values);
-    fill_strip(&c->values, bytes + run->value_codes, bytes + run->value_side,
+    fill_strip(c->value_codec, c->values, bytes + run->value_codes, bytes + run->value_side,
                c->value_rows + (size_t)page * values);
     c->pages[page] = bytes;
   }
@@ -66,7 +67,7 @@ static void make_rows(attend_case *c) {
   static const int32_t counts[] = {1, 1, 2, 3, 8, 9, 16, 17, 40, 64};
   nibble_rows *rows = &c->rows;
   rows->count = counts[random_below(10)];
-  const size_t values = (size_t)rows->count * (size_t)c->keys.channels;
+  const size_t values = (size_t)rows->count * (size_t)c->keys->row_channels;
   c->queries = exact_memory(values * sizeof *c->queries);
   c->bias = exact_memory((size_t)rows->count * sizeof *c->bias);
   c->positions = exact_memory((size_t)rows->count * sizeof *c->positions);
@@ -80,7 +81,7 @@ static void make_rows(attend_case *c) {
   rows->bias = random_below(2) ? c->bias : NULL;
   rows->window = random_below(2) ? 1 + random_below(100) : 0;
   rows->soft_cap = random_below(3) == 0 ? 4 : 0;
-  rows->scale = 1 / sqrtf((float)c->keys.channels);
+  rows->scale = 1 / sqrtf((float)c->keys->row_channels);
 }
 
 static bool make_case(attend_case *c, const codec *keys, const codec *values) {
@@ -88,8 +89,8 @@ static bool make_case(attend_case *c, const codec *keys, const codec *values) {
   static const int32_t dimensions[] = {8, 24, 48, 64, 64, 80, 128, 128, 136, 256};
   const int32_t tokens = page_lengths[random_below(7)], channels = dimensions[random_below(10)];
   *c = (attend_case){.key_codec = keys, .value_codec = values};
-  if (!make_strip(keys, false, tokens, channels, &c->keys)) return false;
-  if (!make_strip(values, true, tokens, channels, &c->values)) return false;
+  if (!make_strip(keys, false, tokens, channels, c->keys)) return false;
+  if (!make_strip(values, true, tokens, channels, c->values)) return false;
   make_pages(c);
   make_rows(c);
   return true;
@@ -108,7 +109,7 @@ static void free_case(attend_case *c) {
 // ---- The truth
 
 static double score_of(const attend_case *c, int32_t row, int32_t token) {
-  const int32_t channels = c->keys.channels;
+  const int32_t channels = c->keys->row_channels;
   const float *query = c->queries + (size_t)row * (size_t)channels;
   const float *key = c->key_rows + (size_t)token * (size_t)channels;
   double dot = c->rows.bias ? (double)c->bias[row] : 0;
@@ -119,7 +120,7 @@ static double score_of(const attend_case *c, int32_t row, int32_t token) {
 
 // One row's attention, divided by its sum; false if the row sees nothing.
 static bool attend_in_double(const attend_case *c, int32_t row, float *output) {
-  const int32_t channels = c->keys.channels, tokens = present_tokens(&c->run);
+  const int32_t channels = c->keys->row_channels, tokens = present_tokens(&c->run);
   const int64_t position = c->positions[row];
   double sum = 0, accumulator[NIBBLE_MAX_CHANNELS] = {0};
   for (int32_t t = 0; t < tokens; t++) {
@@ -143,7 +144,7 @@ typedef struct {
 
 static result attend(const attend_case *c, const char *isa) {
   const size_t rows = (size_t)c->rows.count,
-               padded = (size_t)nibble_padded_channels(c->keys.channels);
+               padded = (size_t)nibble_padded_channels(c->keys->row_channels);
   result r = {.row_bytes = rows * sizeof(float), .bytes = rows * padded * sizeof(float)};
   r.partial.maximum = exact_memory(r.row_bytes);
   r.partial.sum = exact_memory(r.row_bytes);
@@ -170,7 +171,7 @@ static bool equal_results(const result *a, const result *b) {
 
 // [rows][channels], divided by the sums.
 static float *outputs(const attend_case *c, const result *r) {
-  const int32_t channels = c->keys.channels, padded = nibble_padded_channels(channels);
+  const int32_t channels = c->keys->row_channels, padded = nibble_padded_channels(channels);
   float *output = exact_memory((size_t)(c->rows.count * channels) * sizeof *output);
   for (int32_t row = 0; row < c->rows.count; row++)
     for (int32_t d = 0; d < channels; d++)
@@ -180,13 +181,13 @@ static float *outputs(const attend_case *c, const result *r) {
 }
 
 static void compare_case(const attend_case *c) {
-  const bool exact_keys = nibble_is_rows(c->keys.kind),
-             exact_values = nibble_is_rows(c->values.kind);
-  const size_t count = (size_t)c->rows.count * (size_t)c->keys.channels;
+  const bool exact_keys = nibble_is_rows(c->keys->kind),
+             exact_values = nibble_is_rows(c->values->kind);
+  const size_t count = (size_t)c->rows.count * (size_t)c->keys->row_channels;
   float *truth = exact_memory(count * sizeof *truth);
   result scalar = attend(c, "scalar");
   for (int32_t row = 0; row < c->rows.count; row++) {
-    const bool sees = attend_in_double(c, row, truth + (size_t)row * (size_t)c->keys.channels);
+    const bool sees = attend_in_double(c, row, truth + (size_t)row * (size_t)c->keys->row_channels);
     CHECK(sees == (scalar.partial.sum[row] > 0) &&
               sees == (scalar.partial.maximum[row] > -INFINITY),
           "%s: row %d sees something: %d, but sum %g, maximum %g", c->key_codec->name, row, sees,
@@ -199,12 +200,12 @@ static void compare_case(const attend_case *c) {
     const double error = relative_error(output, truth, count);
     CHECK(error < (exact_keys && exact_values ? 1e-5 : 2e-2),
           "%s: keys %s, values %s, %d pages of %d tokens, %d channels, %d rows: error %g", *isa,
-          c->key_codec->name, c->value_codec->name, c->run.page_count, c->keys.tokens,
-          c->keys.channels, c->rows.count, error);
+          c->key_codec->name, c->value_codec->name, c->run.page_count, c->keys->tokens,
+          c->keys->row_channels, c->rows.count, error);
     // With exact keys a score may differ in its last bit, and with it the rounding of a weight.
     if (!exact_keys && !exact_values)
       CHECK(equal_results(&r, &scalar), "%s: keys %s, values %s, %d channels: not scalar's floats",
-            *isa, c->key_codec->name, c->value_codec->name, c->keys.channels);
+            *isa, c->key_codec->name, c->value_codec->name, c->keys->row_channels);
     else
       CHECK(relative_error(output, plain, count) < (exact_values ? 1e-5 : 2e-3),
             "%s: keys %s, values %s: far from scalar", *isa, c->key_codec->name,

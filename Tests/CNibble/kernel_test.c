@@ -131,17 +131,18 @@ static void decode_parts(const nibble_strip *strip, const uint8_t *codes, const 
                          const float *whole, const char *name) {
   const int32_t first = random_below(strip->tokens),
                 count = 1 + random_below(strip->tokens - first);
-  const size_t values = (size_t)count * (size_t)strip->channels;
+  const size_t values = (size_t)count * (size_t)strip->row_channels;
   float *part = exact_memory(values * sizeof *part);
   nibble_decode(strip, codes, side, first, count, part);
-  CHECK(memcmp(part, whole + (size_t)first * (size_t)strip->channels, values * sizeof *part) == 0,
+  CHECK(memcmp(part, whole + (size_t)first * (size_t)strip->row_channels, values * sizeof *part) ==
+            0,
         "%s: tokens %d to %d decode differently alone", name, first, first + count);
   free(part);
 }
 
 static void compare_strip(const codec *codec, const nibble_strip *strip) {
-  const size_t count = (size_t)strip->tokens * (size_t)strip->channels;
-  const size_t code_bytes = (size_t)strip->code_bytes, side_bytes = (size_t)strip->side_bytes;
+  const size_t count = (size_t)strip->tokens * (size_t)strip->row_channels;
+  const size_t code_bytes = strip_code_bytes(strip), side_bytes = (size_t)strip->side_bytes;
   float *rows = exact_memory(count * sizeof *rows), *decoded = exact_memory(count * sizeof *rows);
   void *scratch = exact_memory(nibble_encode_scratch_bytes(strip));
   uint8_t *truth = exact_memory(code_bytes + side_bytes);
@@ -149,19 +150,20 @@ static void compare_strip(const codec *codec, const nibble_strip *strip) {
   nibble_select_isa("scalar");
   float *copy = exact_memory(count * sizeof *copy);
   memcpy(copy, rows, count * sizeof *copy);
-  nibble_encode(strip, NULL, copy, truth, truth + code_bytes, scratch);
+  nibble_encode(strip, strip_weights(codec), copy, truth, truth + code_bytes, scratch);
   for (const char *const *isa = nibble_available_isas(); *isa; isa++) {
     nibble_select_isa(*isa);
     uint8_t *codes = exact_memory(code_bytes), *side = exact_memory(side_bytes);
     memcpy(copy, rows, count * sizeof *copy);
-    nibble_encode(strip, NULL, copy, codes, side, scratch);
-    CHECK(
-        memcmp(codes, truth, code_bytes) == 0 && memcmp(side, truth + code_bytes, side_bytes) == 0,
-        "%s: %s of %d x %d differs from scalar", *isa, codec->name, strip->tokens, strip->channels);
+    nibble_encode(strip, strip_weights(codec), copy, codes, side, scratch);
+    CHECK(memcmp(codes, truth, code_bytes) == 0 &&
+              memcmp(side, truth + code_bytes, side_bytes) == 0,
+          "%s: %s of %d x %d differs from scalar", *isa, codec->name, strip->tokens,
+          strip->row_channels);
     nibble_decode(strip, codes, side, 0, strip->tokens, decoded);
     const double error = relative_error(decoded, rows, count);
     CHECK(error <= (double)codec->error, "%s: %s of %d x %d (values: %d): error %g", *isa,
-          codec->name, strip->tokens, strip->channels, strip->is_values, error);
+          codec->name, strip->tokens, strip->row_channels, strip->is_values, error);
     decode_parts(strip, codes, side, decoded, codec->name);
     free(codes);
     free(side);
@@ -196,9 +198,9 @@ static float edge_value(int32_t edge, int32_t token, int32_t channel) {
 
 // Every instruction set gives the same finite rows, and no error is larger than the largest value.
 static void compare_edge(const codec *codec, const nibble_strip *strip, int32_t edge) {
-  const int32_t channels = strip->channels;
+  const int32_t channels = strip->row_channels;
   const size_t count = (size_t)strip->tokens * (size_t)channels;
-  const size_t code_bytes = (size_t)strip->code_bytes, side_bytes = (size_t)strip->side_bytes;
+  const size_t code_bytes = strip_code_bytes(strip), side_bytes = (size_t)strip->side_bytes;
   float *rows = exact_memory(count * sizeof *rows), *decoded = exact_memory(count * sizeof *rows);
   float *truth = exact_memory(count * sizeof *rows), *copy = exact_memory(count * sizeof *rows);
   float top = 0;
@@ -213,7 +215,7 @@ static void compare_edge(const codec *codec, const nibble_strip *strip, int32_t 
     nibble_select_isa(*isa);
     uint8_t *codes = exact_memory(code_bytes), *side = exact_memory(side_bytes);
     memcpy(copy, rows, count * sizeof *copy);
-    nibble_encode(strip, NULL, copy, codes, side, scratch);
+    nibble_encode(strip, strip_weights(codec), copy, codes, side, scratch);
     nibble_decode(strip, codes, side, 0, strip->tokens, decoded);
     bool is_near = true;
     for (size_t i = 0; i < count; i++) is_near &= fabsf(decoded[i] - rows[i]) <= bound * top;
@@ -236,10 +238,10 @@ void test_edges(void) {
   for (int32_t i = 0; i < codec_count; i++)
     for (int32_t edge = 0; edge < COUNT(edges); edge++)
       for (int side = 0; side < 2; side++) {
-        nibble_strip strip;
+        nibble_strip strip[NIBBLE_MAX_PARTS];
         if (codecs[i].kind == NIBBLE_FLOAT16 && (edge == 6 || edge == 7 || edge == 9)) continue;
         if (!is_sampled()) continue;
-        if (make_strip(&codecs[i], side, 32, 64, &strip)) compare_edge(&codecs[i], &strip, edge);
+        if (make_strip(&codecs[i], side, 32, 64, strip)) compare_edge(&codecs[i], strip, edge);
       }
 }
 
@@ -250,8 +252,8 @@ void test_strips(void) {
   for (int32_t i = 0; i < codec_count; i++) EACH(tokens, page_lengths)
   EACH(channels, dimensions)
   for (int side = 0; side < 2; side++) {
-    nibble_strip strip;
+    nibble_strip strip[NIBBLE_MAX_PARTS];
     if (tokens * channels > 192 * 136 || !is_sampled()) continue;
-    if (make_strip(&codecs[i], side, tokens, channels, &strip)) compare_strip(&codecs[i], &strip);
+    if (make_strip(&codecs[i], side, tokens, channels, strip)) compare_strip(&codecs[i], strip);
   }
 }

@@ -124,6 +124,9 @@ const codec codecs[] = {
     {"trellis 3 and outliers", NIBBLE_TRELLIS3, NIBBLE_RULE_TRELLIS, 8, PER_TOKEN, 0, 0, 0.3f, 20},
     {"int8 by channel and outliers", NIBBLE_INT8, NIBBLE_RULE_SYMMETRIC, 256, PER_CHANNEL, 0, 16,
      0.01f, 3},
+    {"trellis 4 among others", NIBBLE_TRELLIS4, NIBBLE_RULE_TRELLIS, 16, MIXED, 0, 0, 0.8f, 0},
+    {"trellis 2 among others", NIBBLE_TRELLIS2, NIBBLE_RULE_TRELLIS, 4, MIXED, 0, 0, 0.8f, 0},
+    {"fixed 3 among others", NIBBLE_CODES3, NIBBLE_RULE_FIXED, 8, MIXED, 0, 0, 0.8f, 0},
 };
 const int32_t codec_count = sizeof codecs / sizeof *codecs;
 
@@ -148,8 +151,32 @@ static void make_table(const codec *codec, nibble_strip *strip) {
   strip->fixed_scale = codec->rule == NIBBLE_RULE_FIXED ? largest / 127 : 1;
 }
 
+// 16 channels of eight bits, then those of the given kind, and 16 without codes.
+static void mix_parts(nibble_strip strip[NIBBLE_MAX_PARTS]) {
+  strip[0].fits_scales = true;
+  strip[1] = strip[0];
+  strip[0].channels = strip[0].group_channels = 16;
+  strip[1].channels = strip[1].group_channels = strip[1].row_channels - 32;
+  strip[0].kind = NIBBLE_INT8;
+  strip[0].rule = NIBBLE_RULE_SYMMETRIC;
+  strip[0].levels = 256;
+  strip[0].fixed_scale = 8.0f / 127;
+  nibble_strip_measure(strip, 2);
+}
+
+size_t strip_code_bytes(const nibble_strip *strip) {
+  const nibble_strip *last = strip + strip->parts - 1;
+  return (size_t)(last->code_offset + last->code_bytes);
+}
+
+const float *strip_weights(const codec *codec) {
+  static float weights[NIBBLE_MAX_CHANNELS];
+  for (int32_t d = 0; d < NIBBLE_MAX_CHANNELS; d++) weights[d] = 1 / (float)(1 + d);
+  return codec->scales == MIXED ? weights : NULL;
+}
+
 bool make_strip(const codec *codec, bool is_values, int32_t tokens, int32_t channels,
-                nibble_strip *strip) {
+                nibble_strip strip[NIBBLE_MAX_PARTS]) {
   const int32_t whole = tokens < NIBBLE_MAX_BLOCK_TOKENS ? tokens : NIBBLE_MAX_BLOCK_TOKENS;
   *strip = (nibble_strip){
       .kind = codec->kind,
@@ -184,7 +211,7 @@ bool make_strip(const codec *codec, bool is_values, int32_t tokens, int32_t chan
     make_table(codec, strip);
   const bool has_zero =
       codec->rule == NIBBLE_RULE_ZERO_POINT || codec->rule == NIBBLE_RULE_ZERO_POINT_CLIPPED;
-  if (codec->scales == PER_TOKEN || codec->scales == BALANCED) {
+  if (codec->scales != PER_CHANNEL && codec->scales != NO_SCALES) {
     const int32_t bytes = channels / strip->group_channels * tokens * 2;
     strip->token_scale = add_side(strip, bytes);
     if (has_zero) strip->token_zero = add_side(strip, bytes);
@@ -193,6 +220,11 @@ bool make_strip(const codec *codec, bool is_values, int32_t tokens, int32_t chan
     const int32_t bytes = tokens / strip->block_tokens * channels * 2;
     strip->channel_scale = add_side(strip, bytes);
     if (has_zero && codec->scales == PER_CHANNEL) strip->channel_zero = add_side(strip, bytes);
+  }
+  if (codec->scales == MIXED) {
+    if (channels < 64 || tokens % 64) return false;
+    mix_parts(strip);
+    return true;
   }
   if (codec->outliers) {
     strip->outlier_count = codec->outliers;

@@ -34,7 +34,8 @@ typedef struct {
   nibble_kind kind;
   nibble_rule rule;
   int32_t levels;
-  enum { PER_TOKEN, PER_CHANNEL, BALANCED, NO_SCALES } scales;
+  // MIXED: by token, over 16 channels of 8 bits, those of the kind, and 16 channels without codes.
+  enum { PER_TOKEN, PER_CHANNEL, BALANCED, NO_SCALES, MIXED } scales;
   int32_t group;     // channels that share a token's scale; 0: all of them
   int32_t block;     // tokens that share a channel's scale; 0: the whole block
   float error;       // largest relative error on normal rows
@@ -44,9 +45,13 @@ typedef struct {
 extern const codec codecs[];
 extern const int32_t codec_count;
 
-// False where the codec does not come in this shape.
+// Fills in the strip's parts; false where the codec does not come in this shape.
 bool make_strip(const codec *codec, bool is_values, int32_t tokens, int32_t channels,
-                nibble_strip *strip);
+                nibble_strip strip[NIBBLE_MAX_PARTS]);
+// Of all parts.
+size_t strip_code_bytes(const nibble_strip *strip);
+// What errors of channels count for codecs that are mixed; otherwise NULL.
+const float *strip_weights(const codec *codec);
 
 void test_integer_kernels(void);
 void test_rotation(void);

@@ -64,7 +64,7 @@ import Testing
     ),
     (
       "rotation", "on",
-      .invalidOption(name: "rotation", value: "on", expected: ["hadamard", "none"])
+      .invalidOption(name: "rotation", value: "on", expected: ["none", "hadamard", "aligned"])
     ),
     ("mean", "gone", .invalidOption(name: "mean", value: "gone", expected: ["removed", "kept"])),
     (

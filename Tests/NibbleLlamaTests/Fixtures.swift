@@ -2,6 +2,7 @@ import Foundation
 import NibbleKV
 import Testing
 
+@testable import NibbleFiles
 @testable import NibbleLlama
 
 /// What `make_fixtures.py` made.
