@@ -4,17 +4,10 @@
 
 #include "encode.h"
 
-enum {
-  HISTOGRAM_BINS = 256,
-  MAX_TOKENS = 1024,
-  MAX_FITTED_BLOCKS = MAX_TOKENS / NIBBLE_MAX_BLOCK_TOKENS,
-};
-
 typedef struct {
-  float *scaled;   // [tokens][channels]
   uint8_t *codes;  // [tokens][channels]
   uint8_t (*tiles)[NIBBLE_TILE];
-  double *weight, *moment;
+  uint8_t *rest;
 } encode_memory;
 
 static size_t tiles_of(const nibble_strip *strip) {
@@ -25,8 +18,8 @@ static size_t code_scratch_bytes(const nibble_strip *strip) {
   if (nibble_is_trellis(strip->kind)) return nibble_trellis_scratch_bytes(strip);
   if (nibble_has_selectors(strip->kind)) return nibble_bcq_scratch_bytes(strip);
   const size_t values = (size_t)strip->tokens * (size_t)strip->channels;
-  return values * (sizeof(float) + 1) + tiles_of(strip) * NIBBLE_TILE +
-         2 * HISTOGRAM_BINS * sizeof(double) + 256;
+  return nibble_whole_lines(values) + tiles_of(strip) * NIBBLE_TILE +
+         (strip->rule == NIBBLE_RULE_FITTED ? nibble_fitted_scratch_bytes(strip) : 0);
 }
 
 static size_t outlier_scratch_bytes(const nibble_strip *strip) {
@@ -45,14 +38,11 @@ size_t nibble_encode_scratch_bytes(const nibble_strip *strip) {
          (strip->fits_scales ? nibble_parts_scratch_bytes(strip) : 0) + most;
 }
 
-static encode_memory divide(const nibble_strip *strip, void *scratch) {
-  const size_t values = (size_t)strip->tokens * (size_t)strip->channels;
+static encode_memory divide(const nibble_strip *strip, uint8_t *rest) {
   encode_memory m;
-  m.weight = scratch;
-  m.moment = m.weight + HISTOGRAM_BINS;
-  m.scaled = (float *)(m.moment + HISTOGRAM_BINS);
-  m.tiles = (void *)(m.scaled + values);
-  m.codes = (uint8_t *)(m.tiles + tiles_of(strip));
+  m.codes = nibble_take(&rest, (size_t)strip->tokens * (size_t)strip->channels);
+  m.tiles = (void *)nibble_take(&rest, tiles_of(strip) * NIBBLE_TILE);
+  m.rest = rest;
   return m;
 }
 
@@ -94,15 +84,6 @@ static float stored_zero(const nibble_strip *strip, uint8_t *side, int32_t offse
   const uint16_t bits = nibble_to_float16(zero - shift);
   *nibble_side_at(side, offset, index) = bits;
   return nibble_from_float16(bits) + shift;
-}
-
-static void limits(const float *values, int32_t count, size_t stride, float *low, float *high) {
-  *low = *high = values[0];
-  for (int32_t i = 1; i < count; i++) {
-    const float x = values[(size_t)i * stride];
-    if (x < *low) *low = x;
-    if (x > *high) *high = x;
-  }
 }
 
 static void sign_int8(const nibble_strip *strip, uint8_t *codes) {
@@ -169,7 +150,7 @@ static void encode_set(const even_rule *rule, const float *values, int32_t count
   const nibble_strip *strip = rule->strip;
   float low, high, least = 0, whole = 0;
   int32_t best = 0;
-  limits(values, count, 1, &low, &high);
+  nibble_limits(values, count, 1, &low, &high);
   const int32_t steps = rule->is_clipped ? CLIP_STEPS : 0;
   // The last turn encodes with the best step.
   for (int32_t turn = 0; turn <= steps; turn++) {
@@ -222,15 +203,11 @@ static void encode_even_channels(const even_rule *rule, const float *rows, uint8
 
 // ---- Tables
 
-static void thresholds_of(const float *entries, int32_t levels, float *thresholds) {
-  for (int32_t k = 0; k + 1 < levels; k++) thresholds[k] = 0.5f * (entries[k] + entries[k + 1]);
-}
-
 static void fixed_thresholds(const nibble_strip *strip, float *thresholds) {
   float entries[NIBBLE_TABLE_ENTRIES];
   for (int32_t k = 0; k < strip->levels; k++)
     entries[k] = strip->fixed_table[k] * strip->fixed_scale;
-  thresholds_of(entries, strip->levels, thresholds);
+  nibble_thresholds(entries, strip->levels, thresholds);
 }
 
 static void encode_fixed(const nibble_kernels *kernels, const nibble_strip *strip,
@@ -266,107 +243,6 @@ void nibble_encode_nearest(const nibble_strip *part, const float *rows, uint8_t 
   }
   sign_int8(part, m.codes);
   pack(part, &m, codes);
-}
-
-// Rows (or channels, or nothing) brought to unit scale, with each value's share of the squared
-// error as its weight.
-static void normalize(const nibble_kernels *kernels, const nibble_strip *strip, const float *rows,
-                      uint8_t *side, const encode_memory *m, float *row_weight,
-                      float *channel_weight) {
-  const int32_t channels = strip->channels, tokens = strip->block_tokens;
-  memcpy(m->scaled, rows, (size_t)(strip->tokens * channels) * sizeof *rows);
-  for (int32_t t = 0; t < strip->tokens; t++) row_weight[t] = 1;
-  for (int32_t i = 0; i < strip->tokens / tokens * channels; i++) channel_weight[i] = 1;
-  if (strip->token_scale >= 0)
-    for (int32_t t = 0; t < strip->tokens; t++) {
-      float *row = m->scaled + (size_t)(t * channels);
-      const float scale = nibble_stored_scale(side, strip->token_scale, t,
-                                              nibble_root_mean_square(kernels, row, channels));
-      for (int32_t d = 0; d < channels; d++) row[d] *= nibble_inverse(scale);
-      row_weight[t] = scale;
-    }
-  if (strip->channel_scale >= 0)
-    for (int32_t block = 0; block * tokens < strip->tokens; block++)
-      for (int32_t d = 0; d < channels; d++) {
-        float column[NIBBLE_MAX_BLOCK_TOKENS];
-        float *first = m->scaled + (size_t)(block * tokens * channels + d);
-        for (int32_t t = 0; t < tokens; t++) column[t] = first[(size_t)(t * channels)];
-        const float scale = nibble_stored_scale(side, strip->channel_scale, block * channels + d,
-                                                nibble_root_mean_square(kernels, column, tokens));
-        for (int32_t t = 0; t < tokens; t++) first[(size_t)(t * channels)] *= nibble_inverse(scale);
-        channel_weight[block * channels + d] = scale;
-      }
-}
-
-// Squares of weights relative to the largest, so that nothing overflows.
-static void square_shares(float *weights, int32_t count) {
-  float top = 0;
-  for (int32_t i = 0; i < count; i++) top = weights[i] > top ? weights[i] : top;
-  for (int32_t i = 0; i < count; i++) {
-    const float share = top > 0 ? weights[i] / top : 0;
-    weights[i] = share * share;
-  }
-}
-
-// Fills the histogram with weights, and with the moments that make its centroids exact within a
-// bin.
-static void fill_histogram(const nibble_strip *strip, const encode_memory *m, float low,
-                           float bins_per_unit, const float *row_share,
-                           const float *channel_share) {
-  memset(m->weight, 0, HISTOGRAM_BINS * sizeof(double));
-  memset(m->moment, 0, HISTOGRAM_BINS * sizeof(double));
-  const float *scaled = m->scaled;
-  for (int32_t t = 0; t < strip->tokens; t++) {
-    const float *of_block = channel_share + t / strip->block_tokens * strip->channels;
-    for (int32_t d = 0; d < strip->channels; d++, scaled++) {
-      const float x = (*scaled - low) * bins_per_unit;
-      int32_t bin = (int32_t)x;
-      bin = bin < 0 ? 0 : bin >= HISTOGRAM_BINS ? HISTOGRAM_BINS - 1 : bin;
-      const float share = row_share[t] * of_block[d];
-      m->weight[bin] += (double)share;
-      m->moment[bin] += (double)(share * x);
-    }
-  }
-}
-
-static void encode_fitted(const nibble_kernels *kernels, const nibble_strip *strip,
-                          const float *rows, uint8_t *side, const encode_memory *m) {
-  const int32_t levels = strip->levels;
-  float row_weight[MAX_TOKENS], channel_weight[MAX_FITTED_BLOCKS * NIBBLE_MAX_CHANNELS], low, high;
-  const size_t count = (size_t)strip->tokens * (size_t)strip->channels;
-  normalize(kernels, strip, rows, side, m, row_weight, channel_weight);
-  limits(m->scaled, (int32_t)count, 1, &low, &high);
-  square_shares(row_weight, strip->tokens);
-  square_shares(channel_weight, strip->tokens / strip->block_tokens * strip->channels);
-  const float range = high - low;
-  double centroid[NIBBLE_TABLE_ENTRIES];
-  // Below this range bins per unit would overflow: such values are one value for every purpose.
-  if (range > 1e-35f) {
-    fill_histogram(strip, m, low, HISTOGRAM_BINS / range, row_weight, channel_weight);
-    nibble_kmeans_histogram(m->weight, m->moment, HISTOGRAM_BINS, levels, centroid);
-  } else {
-    for (int32_t k = 0; k < levels; k++) centroid[k] = HISTOGRAM_BINS / 2;
-  }
-  // The table: centroids as signed bytes about the middle of the outermost two.
-  const double unit = (double)range / HISTOGRAM_BINS;
-  const double first = low + centroid[0] * unit, last = low + centroid[levels - 1] * unit;
-  const float scale = last > first ? (float)((last - first) / 254) : 0;
-  const float middle = (float)((first + last) / 2);
-  // A strip of one value: the zero point alone carries it.
-  const float step = scale > 0 ? scale : fabsf(middle);
-  const float zero = step > 0 ? -middle / step : 0;
-  int8_t table[NIBBLE_TABLE_ENTRIES] = {0};
-  float entries[NIBBLE_TABLE_ENTRIES], thresholds[NIBBLE_TABLE_ENTRIES];
-  for (int32_t k = 0; k < levels; k++) {
-    const double x = low + centroid[k] * unit;
-    table[k] = scale > 0 ? (int8_t)lrint((x - (double)middle) / (double)scale) : 0;
-    entries[k] = ((float)table[k] - zero) * step;
-  }
-  memcpy(side + strip->table, table, sizeof table);
-  memcpy(side + strip->table + NIBBLE_TABLE_ENTRIES, &step, sizeof step);
-  memcpy(side + strip->table + NIBBLE_TABLE_ENTRIES + 4, &zero, sizeof zero);
-  thresholds_of(entries, levels, thresholds);
-  kernels->nearest_entries(m->scaled, count, 1, thresholds, levels, m->codes);
 }
 
 static void encode_even(const nibble_kernels *kernels, const nibble_strip *strip, const float *rows,
@@ -412,7 +288,7 @@ static void encode_codes(const nibble_strip *strip, const float *weights, const 
   if (strip->rule == NIBBLE_RULE_FIXED)
     encode_fixed(kernels, strip, rows, side, &m);
   else if (strip->rule == NIBBLE_RULE_FITTED)
-    encode_fitted(kernels, strip, rows, side, &m);
+    nibble_encode_fitted(strip, rows, side, m.codes, m.rest);
   else
     encode_even(kernels, strip, rows, side, m.codes);
   sign_int8(strip, m.codes);

@@ -20,6 +20,11 @@ size_t nibble_trellis_scratch_bytes(const nibble_strip *part);
 void nibble_encode_nearest(const nibble_strip *part, const float *rows, uint8_t *codes,
                            void *scratch);
 
+// A table fitted to the strip, and its codes [tokens][channels].
+void nibble_encode_fitted(const nibble_strip *strip, const float *rows, uint8_t *side,
+                          uint8_t *codes, uint8_t *scratch);
+size_t nibble_fitted_scratch_bytes(const nibble_strip *strip);
+
 void nibble_encode_bcq(const nibble_strip *strip, const float *rows, uint8_t *codes, uint8_t *side,
                        void *scratch);
 size_t nibble_bcq_scratch_bytes(const nibble_strip *strip);
@@ -143,6 +148,22 @@ static inline float nibble_stored_scale(uint8_t *side, int32_t offset, int32_t i
 // Whether scales by channel stand beside those by token.
 static inline bool nibble_is_balanced(const nibble_strip *strip) {
   return strip->token_scale >= 0 && strip->channel_scale >= 0;
+}
+
+// The smallest and the largest of values `stride` apart.
+static inline void nibble_limits(const float *values, int32_t count, size_t stride, float *low,
+                                 float *high) {
+  *low = *high = values[0];
+  for (int32_t i = 1; i < count; i++) {
+    const float x = values[(size_t)i * stride];
+    if (x < *low) *low = x;
+    if (x > *high) *high = x;
+  }
+}
+
+// Halfway between neighbouring entries, which ascend.
+static inline void nibble_thresholds(const float *entries, int32_t levels, float *thresholds) {
+  for (int32_t k = 0; k + 1 < levels; k++) thresholds[k] = 0.5f * (entries[k] + entries[k + 1]);
 }
 
 static inline float nibble_inverse(float scale) { return scale > 1.2e-38f ? 1 / scale : 0; }

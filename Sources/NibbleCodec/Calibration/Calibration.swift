@@ -18,7 +18,9 @@ public struct Calibration: Sendable {
     }
   }
 
-  /// What names the model's weights; `nil` if its host does not say. Another model's calibration is refused.
+  /// What names the model's weights; `nil` if its host does not say.
+  ///
+  /// Another model's calibration is refused.
   public let fingerprint: String?
   /// Layers, then KV heads.
   public let heads: [[Head]]
