@@ -1,4 +1,5 @@
 import Foundation
+import NibbleFiles
 import NibbleKV
 import Testing
 
