@@ -6,12 +6,14 @@
 Decoded floats must be equal bit for bit, encoded bytes too. Needs numpy.
 """
 
+import functools
 import json
 import pathlib
 import sys
 
 import numpy as np
 
+from nibble_aligned import Transform
 from nibble_encode import encode
 from nibble_page import F, PageError, Strip, decode, parse_codec
 
@@ -24,9 +26,18 @@ def floats(lines):
     return bits.astype(np.uint32).view(F)
 
 
+@functools.cache
+def transform(name):
+    """One that cases with rotation=aligned name."""
+    file = json.loads((VECTORS / "transforms" / f"{name}.json").read_text())
+    mean, weights = floats([file["mean"], file["weights"]])
+    return Transform(mean, floats(file["analysis"]), floats(file["synthesis"]), weights)
+
+
 def check(file, case, rows, mean, decode_only):
     codec, is_values = parse_codec(case["codec"]), case["side"] == "values"
-    strip = Strip(codec, is_values, file["head_dim"], file["page_tokens"])
+    aligned = transform(case["transform"]) if "transform" in case else None
+    strip = Strip(codec, is_values, file["head_dim"], file["page_tokens"], aligned)
     mean = mean if strip.codec.mean else None
     codes, side = bytes.fromhex("".join(case["codes"])), bytes.fromhex("".join(case["side_data"]))
     if (len(codes), len(side)) != (strip.code_bytes, strip.side_bytes):

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes the inputs of the golden vectors: shapes, rows, means and the list of cases.
+"""Writes the inputs of the golden vectors: shapes, rows, means, transforms and the list of cases.
 
     python3 Specs/reference/make_inputs.py
 
@@ -104,14 +104,31 @@ OUTLIERS = [
     "bcq:2 blocks=tokens outliers=1 mean=removed",
 ]
 BCQ_GROUPED = ["bcq:4 group=16", "bcq:2 group=32 blocks=tokens", "bcq:4 axis=channel group=16 blocks=tokens"]
+ALIGNED = [
+    f"{word} rotation=aligned"
+    for word in ["trellis:1", "trellis:2", "trellis:3", "trellis:4", "rotated:2", "rotated:3", "rotated:4"]
+]
+# What follows `/` names the transform of cases with rotation=aligned.
+STEEP_64 = [f"{codec} / steep64" for codec in ALIGNED]
+EQUAL_64 = [f"{ALIGNED[2]} / equal64", f"{ALIGNED[5]} mean=removed / equal64"]
+STEEP_80 = [f"{codec} / steep80" for codec in ALIGNED]
+STEEP_40 = [f"{codec} / steep40" for codec in (ALIGNED[1], ALIGNED[2], ALIGNED[3], ALIGNED[5])]
+# Name, channels, powers of ten that the weights fall by, size of the mean.
+TRANSFORMS = [
+    ("steep40", 40, 5, 0.5),
+    ("steep64", 64, 5, 0.5),
+    ("equal64", 64, 0, 0.5),
+    ("steep80", 80, 5, 0),
+]
 FILES = [
     (16, 8, [*CODECS, *BCQ, *INTERCHANGE]),
     (16, 24, [*CODECS, *CLIPPED, *BCQ, *INTERCHANGE]),
-    (16, 64, [*TRELLIS, *BALANCED, *OUTLIERS]),
+    (16, 64, [*TRELLIS, *BALANCED, *OUTLIERS, *STEEP_64, EQUAL_64[0]]),
     (48, 24, ["float16", *FEW, "linear:2 axis=channel group=16", *TRELLIS]),
-    (64, 64, [*FEW[1:], *GROUPED, *BY_BLOCK, *BCQ, *BCQ_GROUPED, *BALANCED, "bcq:3 group=32 scales=balanced", *OUTLIERS, *TRELLIS, "trellis:4 mean=removed"]),
-    (64, 80, ["linear:4", "linear:4 group=16", "linear:4 axis=channel", *FEW[3:], *CLIPPED, *TRELLIS, *BCQ, *INTERCHANGE[:5]]),
+    (64, 64, [*FEW[1:], *GROUPED, *BY_BLOCK, *BCQ, *BCQ_GROUPED, *BALANCED, "bcq:3 group=32 scales=balanced", *OUTLIERS, *TRELLIS, "trellis:4 mean=removed", *STEEP_64, *EQUAL_64]),
+    (64, 80, ["linear:4", "linear:4 group=16", "linear:4 axis=channel", *FEW[3:], *CLIPPED, *TRELLIS, *BCQ, *INTERCHANGE[:5], *STEEP_80]),
     (128, 8, ["float16", "float32", *FEW, *BY_BLOCK, "clustered:3 axis=channel", *BALANCED[:3], *OUTLIERS[:4]]),
+    (128, 40, STEEP_40),
 ]
 
 
@@ -136,12 +153,58 @@ def hexadecimal(values):
     return np.asarray(values, np.float32).astype(">f4").tobytes().hex()
 
 
+def reflected(rows, random):
+    """Rows times a random orthogonal matrix, of four reflections."""
+    for _ in range(4):
+        normal = random.normal(0, 1, rows.shape[1])
+        rows = rows - 2 * np.outer((rows * normal).sum(axis=1), normal) / (normal * normal).sum()
+    return rows
+
+
+def write_transform(name, channels, decades, mean):
+    """Two rotations with a stretching between them; weights fall by so many powers of ten."""
+    random = np.random.default_rng(channels + 1000 * decades)
+    stretching = np.exp(random.uniform(-0.7, 0.7, channels))
+    ends = np.exp(random.uniform(-0.2, 0.2, channels))[:, None]
+    first = reflected(np.eye(channels), random)
+    analysis, synthesis = (
+        reflected(first * factor, np.random.default_rng(channels))
+        for factor in (stretching, 1 / stretching)
+    )
+    weights = 10 ** (decades * (1 - np.arange(channels) / (channels - 1)) ** 2)
+    file = {
+        "head_dim": channels,
+        "mean": hexadecimal(random.normal(0, 1, channels) * mean),
+        "weights": hexadecimal(weights),
+        "analysis": [hexadecimal(row) for row in analysis * ends],
+        "synthesis": [hexadecimal(row) for row in synthesis / ends],
+    }
+    path = VECTORS / "transforms" / f"{name}.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(file, indent=1) + "\n")
+
+
+def case(text, side, shown):
+    codec, _, transform = text.partition(" / ")
+    return {
+        "codec": codec,
+        **({"transform": transform} if transform else {}),
+        "side": side,
+        "codes": [],
+        "side_data": [],
+        "decoded_tokens": list(shown),
+        "decoded": [],
+    }
+
+
 def main():
+    for transform in TRANSFORMS:
+        write_transform(*transform)
     for tokens, channels, codecs in FILES:
         random = np.random.default_rng(1000 * tokens + channels)
         offset = random.normal(0, 0.5, channels).astype(np.float32)
         rows = random.normal(0, 1, (tokens, channels)).astype(np.float32) + offset
-        if (tokens, channels) in [(16, 24), (16, 64), (64, 80)]:
+        if (tokens, channels) in [(16, 24), (16, 64), (64, 80), (128, 40)]:
             edges = edge_rows(channels)
             rows[: len(edges)] = np.array(edges)
         shown = range(tokens) if tokens == 16 else [0, 1, 7, 31, tokens - 1]
@@ -151,18 +214,7 @@ def main():
             "page_tokens": tokens,
             "rows": [hexadecimal(row) for row in rows],
             "mean": hexadecimal(offset),
-            "cases": [
-                {
-                    "codec": codec,
-                    "side": side,
-                    "codes": [],
-                    "side_data": [],
-                    "decoded_tokens": list(shown),
-                    "decoded": [],
-                }
-                for codec in codecs
-                for side in ("keys", "values")
-            ],
+            "cases": [case(codec, side, shown) for codec in codecs for side in ("keys", "values")],
         }
         path = VECTORS / f"{tokens}x{channels}.json"
         path.write_text(json.dumps(file, indent=1) + "\n")

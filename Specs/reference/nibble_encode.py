@@ -15,6 +15,7 @@ from nibble_page import (
     F,
     chain_pieces,
     decode_codes,
+    entries,
     from_bfloat16,
     from_float16,
     in_chains,
@@ -29,7 +30,7 @@ from nibble_page import (
     to_float16,
     transform,
 )
-from nibble_trellis import UNIT, entries_of, search, trellis_table
+from nibble_trellis import UNIT, search, trellis_table
 
 SMALLEST = F(1.2e-38)
 BINS = 256
@@ -38,10 +39,14 @@ BINS = 256
 def encode(strip, rows, mean=None):
     """Float32 rows (tokens, channels) to one strip's bytes: codes, then side data."""
     rows = np.asarray(rows, F)
+    if mean is None and strip.codec.rotation == "aligned":
+        mean = strip.transform.mean
     if mean is not None:
         rows = rows - np.asarray(mean, F)
-    if strip.codec.rotation:
+    if strip.codec.rotation == "hadamard":
         rows = transform(rows * signs(strip.channels))
+    elif strip.codec.rotation == "aligned":
+        rows = dot(strip.transform.analysis, rows[:, None, :])
     if strip.codec.name in ROWS:
         return encode_rows(strip, rows)
     if strip.codec.name in OPAQUE:
@@ -52,7 +57,10 @@ def encode(strip, rows, mean=None):
     with np.errstate(over="ignore", under="ignore"):
         if strip.codec.balanced:
             rows = balance(strip, rows, side)
-        if strip.codec.name == "clustered":
+        if strip.codec.rotation == "aligned":
+            data = encode_parts(strip, rows, side)
+            codes = None
+        elif strip.codec.name == "clustered":
             codes = encode_fitted(strip, rows, side)
         elif strip.codec.name == "rotated":
             codes = encode_fixed(strip, rows, side)
@@ -154,16 +162,18 @@ def root_mean_square(values):
 
 
 def dot(a, b):
-    lanes = np.zeros(16, F)
-    whole = a.size // 16 * 16
+    """Sums over the last axis, in sixteen lanes."""
+    products = a * b
+    whole = products.shape[-1] // 16 * 16
+    lanes = np.zeros((*products.shape[:-1], 16), F)
     for i in range(0, whole, 16):
-        lanes = lanes + a[i : i + 16] * b[i : i + 16]
-    lanes = lanes[:8] + lanes[8:]
-    lanes = lanes[:4] + lanes[4:]
-    rest = F(0)
-    for x, y in zip(a[whole:], b[whole:]):
-        rest = rest + x * y
-    return ((lanes[0] + lanes[2]) + (lanes[1] + lanes[3])) + rest
+        lanes = lanes + products[..., i : i + 16]
+    lanes = lanes[..., :8] + lanes[..., 8:]
+    lanes = lanes[..., :4] + lanes[..., 4:]
+    rest = np.zeros(products.shape[:-1], F)
+    for i in range(whole, products.shape[-1]):
+        rest = rest + products[..., i]
+    return ((lanes[..., 0] + lanes[..., 2]) + (lanes[..., 1] + lanes[..., 3])) + rest
 
 
 def one_root_mean_square(x):
@@ -247,9 +257,7 @@ def even_levels(strip, sets, low, high, step, side):
     codes = (np.clip(x, F(0), top) + F(0.5)).astype(np.int32)
     values = (codes.astype(F) - zero[..., None]) * scale[..., None]
     error = sets * spacing[..., None] - values * spacing[..., None]
-    flat = error.reshape(-1, error.shape[-1])
-    squares = np.array([dot(e, e) for e in flat], F).reshape(zero.shape)
-    return codes, spacing, squares
+    return codes, spacing, dot(error, error)
 
 
 def first_of(sets, choose):
@@ -287,21 +295,73 @@ def encode_codebooks(strip, rows, side):
 
 
 def encode_trellis(strip, rows, side):
-    bits = strip.codec.bits
-    _, unit = trellis_table(bits)
     scale = store_scale(strip, side, root_mean_square(rows))
     scaled = rows * inverse(scale)[:, None]
-    x = np.clip(scaled * (F(UNIT) / unit), F(-32767), F(32767))
+    data = trellis_codes(strip, scaled)
+    _, unit = trellis_table(strip.codec.bits)
+    chosen = entries(strip, data) * unit
+    store_scale(strip, side, fitted(scale, scaled, chosen, chosen))
+    return data
+
+
+def encode_parts(strip, rows, side):
+    """Each part for itself, then one scale for what all of them stand for."""
+    weights = strip.transform.weights
+    scale = store_scale(strip, side, root_mean_square(rows))
+    scaled = rows * inverse(scale)[:, None]
+    chosen = np.zeros_like(scaled)
+    data = np.zeros(strip.code_bytes, np.uint8)
+    for part in strip.parts:
+        x, codec = scaled[:, part.channels], part.strip.codec
+        if codec.name == "trellis":
+            codes = trellis_codes(part.strip, x, weights[part.channels])
+        elif codec.bits == 8:
+            y = np.clip(x * (F(1) / part.unit) + F(128), F(0), F(255))
+            codes = pack(part.strip, (y + F(0.5)).astype(np.int32) ^ 0x80)
+        else:
+            values = np.array(lloyd_max(codec.bits)[0], F) * part.unit
+            codes = pack(part.strip, nearest(x, values))
+        data[part.codes] = codes
+        chosen[:, part.channels] = entries(part.strip, codes) * part.unit
+    store_scale(strip, side, fitted(scale, scaled, chosen, chosen * np.sqrt(weights)))
+    return data
+
+
+def fitted(scale, scaled, chosen, counted):
+    """The scales by which what the codes stand for comes nearest to the rows."""
+    along, square = dot(scaled, counted), dot(chosen, counted)
+    is_possible = (along > 0) & (square > 0)
+    ratio = along / np.where(is_possible, square, F(1))
+    return np.where(is_possible, scale * ratio, scale)
+
+
+def trellis_codes(strip, scaled, weights=None):
+    """Packed codes of rows at unit scale."""
+    bits = strip.codec.bits
+    roots = np.ones(strip.tiles, F)
+    if weights is not None:
+        roots = tile_roots(strip, weights)
+    _, tile, _ = in_chains(strip)
+    _, unit = trellis_table(bits)
+    x = np.clip(scaled * (roots[tile] * (F(UNIT) / unit)), F(-32767), F(32767))
     samples = np.zeros((strip.blocks, strip.tiles, 64), np.int64)
     samples[in_chains(strip)] = np.rint(x).astype(np.int64)  # ties to even
-    codes = search(bits, samples)
-    chosen = entries_of(bits, codes)[in_chains(strip)].astype(F)
-    for token in range(strip.tokens):
-        along, square = dot(scaled[token], chosen[token]), dot(chosen[token], chosen[token])
-        if along > 0 and square > 0:
-            scale[token] = scale[token] * (along / (square * unit))
-    store_scale(strip, side, scale)
-    return pack_pieces(strip, chain_pieces(strip), codes)
+    return pack_pieces(strip, chain_pieces(strip), search(bits, samples, roots))
+
+
+def tile_roots(strip, weights):
+    """For every tile the root of its channels' mean weight relative to the largest one."""
+    width = 16 if strip.is_values else 4
+    means = []
+    for first in range(0, strip.channels, width):
+        total = F(0)
+        for weight in weights[first : first + width]:
+            total = total + weight
+        means.append(total / F(len(weights[first : first + width])))
+    means = np.array(means, F)
+    top = means.max()
+    roots = np.sqrt(means / top) if top > 0 else np.ones_like(means)
+    return np.repeat(roots, strip.tiles // len(roots))
 
 
 def encode_fitted(strip, rows, side):

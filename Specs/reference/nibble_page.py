@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 import nibble_interchange as interchange
+from nibble_aligned import EVEN_UNIT, Transform, allot
 from nibble_bcq import codebooks, read_selectors, selector_count, selector_number, write_selectors
 from nibble_trellis import entries_of, trellis_table
 
@@ -56,7 +57,7 @@ class Codec:
     balanced: bool = False  # scales by channel beside those by token
     blocks: str = "channels"  # what chooses a codebook
     format: str = "mxfp4"
-    rotation: bool = False
+    rotation: str = "none"  # or hadamard, aligned
     mean: bool = False  # whether a mean was removed
 
 
@@ -67,7 +68,8 @@ def parse_codec(text):
         raise PageError(f"unknown codec {name!r}")
     default, accepted = BITS[name]
     codec = Codec(name, int(bits or default))
-    codec.zero_point, codec.rotation = name == "linear", name in ("rotated", "trellis")
+    codec.zero_point = name == "linear"
+    codec.rotation = "hadamard" if name in ("rotated", "trellis") else "none"
     if codec.bits not in accepted:
         raise PageError(f"{name} has no form of {bits} bits")
     for option in options:
@@ -88,8 +90,8 @@ def parse_codec(text):
             codec.format, codec.bits = value, 8 if value == "mxint8" else 4
         elif key == "blocks" and value in ("channels", "tokens") and name == "bcq":
             codec.blocks = value
-        elif key == "rotation" and value in ("hadamard", "none"):
-            codec.rotation = value == "hadamard"
+        elif key == "rotation" and value in ("hadamard", "none", "aligned"):
+            codec.rotation = value
         elif key == "mean" and value in ("removed", "kept"):
             codec.mean = value == "removed"
         else:
@@ -100,10 +102,15 @@ def parse_codec(text):
         raise PageError("axis=none is for clustered alone")
     if name == "clustered" and (codec.group or codec.zero_point):
         raise PageError("clustered takes neither group nor zero_point")
-    if name == "rotated" and (codec.axis != "token" or codec.zero_point or not codec.rotation):
+    if name == "rotated" and (codec.axis != "token" or codec.zero_point or codec.rotation == "none"):
         raise PageError("rotated is by token, symmetric and rotated")
     if name == "trellis" and (codec.axis != "token" or codec.group or codec.zero_point):
         raise PageError("trellis is by token, whole rows, and symmetric")
+    if codec.rotation == "aligned":
+        if name not in ("rotated", "trellis"):
+            raise PageError("only rotated and trellis have codes of several rates")
+        if codec.group or codec.balanced or codec.outliers:
+            raise PageError("with rotation=aligned the coefficients share one scale")
     if codec.outliers and (name in ROWS or name in OPAQUE):
         raise PageError("outliers are kept beside codes in tiles")
     if codec.balanced and (name in ROWS or name in OPAQUE or codec.axis != "token"):
@@ -141,6 +148,7 @@ class Strip:
     is_values: bool
     channels: int
     tokens: int
+    transform: Transform | None = None  # with rotation=aligned
 
     def __post_init__(self):
         codec, tokens, channels = self.codec, self.tokens, self.channels
@@ -161,6 +169,10 @@ class Strip:
                 raise PageError(f"group={codec.group} does not divide the row")
             self.group = codec.group
         self.blocks = tokens // self.block_tokens
+        if codec.rotation == "aligned":
+            self._place_parts()
+            self._place_side_data()
+            return
         if codec.name in OPAQUE:
             self.exact_bytes = interchange.size(codec, tokens, channels)
             self.block_bytes = -(-self.exact_bytes // LINE) * LINE
@@ -181,6 +193,19 @@ class Strip:
                 raise PageError("a trellis needs sixteen tiles")
         self.code_bytes = self.blocks * self.block_bytes
         self._place_side_data()
+
+    def _place_parts(self):
+        """Stretches of channels, each a strip of its own but for the side data."""
+        if self.transform is None or len(self.transform.weights) != self.channels:
+            raise PageError("rotation=aligned needs a transform of the head dimension")
+        step = max(16, -(-(1024 // self.block_tokens) // 16) * 16)
+        self.parts, self.code_bytes, first = [], 0, 0
+        for channels, bits in allot(self.codec.name, self.codec.bits, self.transform.weights, step):
+            codec = Codec("int8" if bits == 8 else self.codec.name, bits)
+            strip = Strip(codec, self.is_values, channels, self.tokens)
+            self.parts.append(Part(strip, first, self.code_bytes))
+            first += channels
+            self.code_bytes += strip.code_bytes
 
     def _place_selectors(self):
         """A block is a sequence of groups, and a group is codes, then selectors."""
@@ -245,6 +270,28 @@ class Strip:
         if self.codec.axis == "channel":
             return np.repeat(side, self.block_tokens, axis=0)
         return np.repeat(side, self.group, axis=0).T
+
+
+@dataclass
+class Part:
+    """A stretch of the channels of an aligned strip."""
+
+    strip: Strip  # its side data are not there
+    first_channel: int
+    code_offset: int
+
+    @property
+    def channels(self):
+        return slice(self.first_channel, self.first_channel + self.strip.channels)
+
+    @property
+    def codes(self):
+        return slice(self.code_offset, self.code_offset + self.strip.code_bytes)
+
+    @property
+    def unit(self):
+        """What an entry of 1 stands for, at a scale of 1."""
+        return EVEN_UNIT if self.strip.codec.bits == 8 else table(self.strip, None)[1]
 
 
 def page_offsets(heads):
@@ -418,16 +465,46 @@ def decode(strip, data, mean=None):
     codes, side = data[: strip.code_bytes], data[strip.code_bytes :]
     refuse_padding(strip, codes)
     rows = decode_codes(strip, codes, side)
-    if strip.codec.rotation:
+    if strip.codec.rotation == "hadamard":
         rows = transform(rows) * signs(strip.channels)
+    elif strip.codec.rotation == "aligned":
+        rows = synthesize(strip.transform, rows)
+        mean = strip.transform.mean if mean is None else mean
     if mean is not None:
         rows = rows + np.asarray(mean, F)
     return rows
 
 
+def synthesize(transform, coefficients):
+    """Rows without their mean: one vector after the other is added."""
+    rows = np.zeros_like(coefficients)
+    for i, vector in enumerate(transform.synthesis):
+        rows = rows + vector * coefficients[:, i : i + 1]
+    return rows
+
+
+def decode_parts(strip, codes, side):
+    scale = from_bfloat16(side.view("<u2"))[:, None]
+    rows = np.zeros((strip.tokens, strip.channels), F)
+    for part in strip.parts:
+        rows[:, part.channels] = entries(part.strip, codes[part.codes]) * (part.unit * scale)
+    return rows
+
+
+def entries(strip, codes):
+    """The table entry of every element, (tokens, channels)."""
+    table_entries = table(strip, None)[0]
+    if strip.codec.name == "trellis":
+        chains = unpack_pieces(chain_pieces(strip), codes)
+        return entries_of(strip.codec.bits, chains)[in_chains(strip)].astype(F)
+    return table_entries[unpack(strip, codes)]
+
+
 def decode_codes(strip, codes, side):
     """Rows as they were encoded: rotated, without the mean."""
     name = strip.codec.name
+    if strip.codec.rotation == "aligned":
+        return decode_parts(strip, codes, side)
     if name in ROWS:
         index = row_places(strip)
         if name == "float32":
@@ -437,7 +514,7 @@ def decode_codes(strip, codes, side):
     if name in OPAQUE:
         data = codes[: strip.exact_bytes].tobytes()
         return interchange.decode(strip.codec, data, strip.tokens, strip.channels)
-    entries, table_scale, table_zero = table(strip, side)
+    table_entries, table_scale, table_zero = table(strip, side)
     zero = np.full((strip.tokens, strip.channels), table_zero, F)
     scale = np.full((strip.tokens, strip.channels), table_scale, F)
     if strip.scale_at is not None:
@@ -447,13 +524,12 @@ def decode_codes(strip, codes, side):
             scale *= strip.columns(from_bfloat16(side[strip.column_at :].view("<u2")))
         if strip.zero_at is not None:
             zero += strip.spread(from_float16(side[strip.zero_at :][:size].view("<u2")))
-    if strip.codec.name == "trellis":
-        chains = unpack_pieces(chain_pieces(strip), codes)
-        values = entries_of(strip.codec.bits, chains)[in_chains(strip)].astype(F)
-    elif strip.codec.name == "bcq":
-        values = entries[read_selectors(codes, selector_bits(strip)), unpack(strip, codes)]
+    if strip.codec.name == "bcq":
+        values = table_entries[read_selectors(codes, selector_bits(strip)), unpack(strip, codes)]
+    elif strip.codec.name == "clustered":
+        values = table_entries[unpack(strip, codes)]
     else:
-        values = entries[unpack(strip, codes)]
+        values = entries(strip, codes)
     rows = (values - zero) * scale
     if strip.codec.outliers:
         index, kept = outliers(strip, side)
@@ -491,6 +567,10 @@ def table(strip, side):
 
 def refuse_padding(strip, codes):
     """Bits that belong to no element are zero."""
+    if strip.codec.rotation == "aligned":
+        for part in strip.parts:
+            refuse_padding(part.strip, codes[part.codes])
+        return
     if strip.codec.name in OPAQUE:
         used = np.where(np.arange(codes.size) < strip.exact_bytes, 255, 0).astype(np.uint8)
     elif strip.codec.name in ROWS:

@@ -47,9 +47,12 @@ def entries_of(bits, chains):
 
 
 class Search:
-    """Viterbi over windows of eight bits for many chains at once: samples (tiles, chains)."""
+    """Viterbi over windows of eight bits for many chains at once: samples (tiles, chains).
 
-    def __init__(self, bits, samples):
+    Tile `t` has the entries times roots[t].
+    """
+
+    def __init__(self, bits, samples, roots):
         self.bits, self.samples = bits, samples
         self.tiles, self.chains = samples.shape
         self.states = 256 >> bits
@@ -58,14 +61,18 @@ class Search:
         if bits == 3:
             by_age = [windows & 7, windows >> 3 & 7, windows >> 6]
         table, _ = trellis_table(bits)
-        self.entries = [table[index(bits, phase, by_age)] * UNIT for phase in range(2)]
+        entries = [(table[index(bits, phase, by_age)] * UNIT).astype(F) for phase in range(2)]
+        self.entries = [
+            np.rint(entries[tile % 2 if bits == 4 else 0] * root).astype(np.int64)  # ties to even
+            for tile, root in enumerate(roots)
+        ]
         # Windows that end in a state: (dropped bits, state).
         self.windows = np.arange(1 << bits)[:, None] << 8 - bits | np.arange(self.states)
         self.dropped = np.zeros((self.tiles, self.states, self.chains), np.int32)
 
     def step(self, tile, cost):
         x = self.samples[tile]
-        m = self.entries[tile % 2 if self.bits == 4 else 0][self.windows][..., None]
+        m = self.entries[tile][self.windows][..., None]
         d = np.clip(x - m, -32768, 32767)
         total = np.minimum(cost[self.windows >> self.bits] + (d * d + 0x4000 >> 15), 0xFFFF)
         self.dropped[tile] = np.argmin(total, axis=0)
@@ -97,8 +104,11 @@ class Search:
         return codes
 
 
-def search(bits, samples):
-    """Samples (blocks, tiles, 64) in units of 1/256 of a table unit, to codes of the same shape."""
+def search(bits, samples, roots):
+    """Samples (blocks, tiles, 64) in units of 1/256 of a table unit, to codes of the same shape.
+
+    Samples of tile `t` are already multiplied by roots[t].
+    """
     blocks, tiles, lanes = samples.shape
     flat = samples.swapaxes(0, 1).reshape(tiles, blocks * lanes).astype(np.int64)
-    return Search(bits, flat).run().reshape(tiles, blocks, lanes).swapaxes(0, 1)
+    return Search(bits, flat, roots).run().reshape(tiles, blocks, lanes).swapaxes(0, 1)

@@ -7,7 +7,7 @@ import Testing
 /// With `NIBBLE_WRITE_VECTORS=1` in the environment the bytes and the decoded rows are written anew
 /// from the rows and cases that the files have.
 @Suite struct GoldenVectorTests {
-  static let names = ["16x8", "16x24", "16x64", "48x24", "64x64", "64x80", "128x8"]
+  static let names = ["16x8", "16x24", "16x64", "48x24", "64x64", "64x80", "128x8", "128x40"]
 
   @Test(arguments: names)
   func encodesAndDecodes(name: String) throws {
@@ -48,6 +48,8 @@ private struct VectorFile: Decodable {
 
   struct Vector: Decodable {
     var codec: String
+    /// With `rotation=aligned`: a file of the folder `transforms`.
+    var transform: String?
     var side: KVSide
     var codes: [String]
     var sideData: [String]
@@ -82,16 +84,17 @@ private struct VectorFile: Decodable {
   /// Writes the file, one row or 64 bytes a line.
   func write(name: String) throws {
     let cases = cases.map { vector in
-      """
-        {
-         "codec": "\(vector.codec)",
-         "side": "\(vector.side.rawValue)",
-         "codes": \(list(vector.codes, indent: 3)),
-         "side_data": \(list(vector.sideData, indent: 3)),
-         "decoded_tokens": \(vector.decodedTokens),
-         "decoded": \(list(vector.decoded, indent: 3))
-        }
-      """
+      let transform = vector.transform.map { "\n   \"transform\": \"\($0)\"," } ?? ""
+      return """
+          {
+           "codec": "\(vector.codec)",\(transform)
+           "side": "\(vector.side.rawValue)",
+           "codes": \(list(vector.codes, indent: 3)),
+           "side_data": \(list(vector.sideData, indent: 3)),
+           "decoded_tokens": \(vector.decodedTokens),
+           "decoded": \(list(vector.decoded, indent: 3))
+          }
+        """
     }
     let text = """
       {
@@ -116,6 +119,29 @@ private struct VectorFile: Decodable {
   }
 }
 
+/// A calibrated transform that cases name.
+private struct TransformFile: Decodable {
+  var headDim: Int
+  var mean: String
+  var weights: String
+  var analysis: [String]
+  var synthesis: [String]
+
+  static func transform(named name: String) throws -> RowTransform {
+    let decoder = JSONDecoder()
+    decoder.keyDecodingStrategy = .convertFromSnakeCase
+    let data = try Data(contentsOf: VectorFile.folder.appending(path: "transforms/\(name).json"))
+    let file = try decoder.decode(Self.self, from: data)
+    return try RowTransform(
+      headDim: file.headDim,
+      mean: Hexadecimal.floats(file.mean),
+      analysis: file.analysis.flatMap(Hexadecimal.floats),
+      synthesis: file.synthesis.flatMap(Hexadecimal.floats),
+      weights: Hexadecimal.floats(file.weights)
+    )
+  }
+}
+
 extension VectorFile.Vector {
   fileprivate func codec(of file: VectorFile) throws -> StripCodec {
     let words = codec.split(separator: " ").map(String.init)
@@ -128,7 +154,8 @@ extension VectorFile.Vector {
       description,
       side: side,
       headDim: file.headDim,
-      pageTokens: file.pageTokens
+      pageTokens: file.pageTokens,
+      transform: try transform.map(TransformFile.transform)
     )
   }
 
