@@ -106,7 +106,7 @@ let package = Package(
     // MARK: - Tests
     .testTarget(
       name: "NibbleCodecTests",
-      dependencies: ["NibbleCodec", "CNibble"],
+      dependencies: ["NibbleCodec", "NibbleFiles", "CNibble"],
       swiftSettings: swiftSettings
     ),
     .testTarget(
