@@ -48,6 +48,21 @@ import Testing
     }
   }
 
+  @Test func codecOptionsApplyToOneSide() throws {
+    let policy = try Policy(
+      argument: "trellis:3@k.rotation=aligned@v.bits=2@mean=removed@v.rotation=none"
+    )
+    #expect(policy.keys == .trellis(3).aligned.centred)
+    #expect(policy.keys.description == "trellis:3 rotation=aligned mean=removed")
+    #expect(policy.values.bits == 2)
+    #expect(policy.values.rotation == .none)
+    #expect(policy.values.removesMean)
+    for wrong in ["rotated:3@k.sinks=4", "rotated:3@k.rotatio=none", "rotated:3@x.bits=2"] {
+      #expect(throws: PolicyError.self) { try Policy(argument: wrong) }
+    }
+    #expect(throws: PolicyError.self) { try Policy(argument: "balanced@k.rotation=aligned") }
+  }
+
   @Test func presetsTakeWindows() throws {
     let policy = try Policy(argument: "balanced@recent=256")
     #expect(policy.recent == 256)
