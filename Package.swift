@@ -55,7 +55,7 @@ let package = Package(
     .target(
       name: "NibbleKV",
       dependencies: [
-        "CNibble", "NibbleCodec", "NibblePolicy",
+        "CNibble", "NibbleCodec", "NibbleFiles", "NibblePolicy",
         .product(name: "Logging", package: "swift-log"),
         .target(name: "CLZ4", condition: .when(traits: ["LZ4"])),
       ],

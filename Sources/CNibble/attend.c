@@ -27,6 +27,7 @@ typedef struct {
   int8_t values[NIBBLE_MAX_BLOCK_TOKENS * NIBBLE_MAX_CHANNELS];
   int32_t raw_scores[2 * CHUNK_ROWS][NIBBLE_MAX_BLOCK_TOKENS];
   float scores[CHUNK_ROWS][NIBBLE_MAX_BLOCK_TOKENS];
+  nibble_weight_start weight_start[CHUNK_ROWS];
   uint8_t weights[2 * CHUNK_ROWS][NIBBLE_MAX_BLOCK_TOKENS];
   int32_t raw_values[2 * CHUNK_ROWS * NIBBLE_MAX_CHANNELS];
 } scratch_memory;
@@ -266,6 +267,24 @@ static void soften_chunk(const nibble_kernels *kernels, const nibble_rows *rows,
 
 // ---- Values
 
+// Softmax weights times the scales of group `g`, as integers.
+static void start_weights(const nibble_kernels *kernels, const block_view *values, int32_t g,
+                          int32_t count, scratch_memory *s) {
+  const nibble_strip *strip = values->strip;
+  for (int32_t i = 0; i < count; i++)
+    s->weight_start[i] = (nibble_weight_start){
+        .weights = s->scores[i] + values->token,
+        .tokens = strip->block_tokens,
+        .token_scale = values->token_scale ? values->token_scale + g * strip->tokens : NULL,
+        .token_zero = values->token_zero ? values->token_zero + g * strip->tokens : NULL,
+        .zero = values->table_zero,
+        .high = s->weights[i],
+        .low = wants_halves(strip) ? s->weights[count + i] : NULL,
+        .wants_sum = values->table_zero != 0 || values->channel_zero != NULL,
+    };
+  kernels->start_weights(s->weight_start, count);
+}
+
 static void weigh_chunk(const nibble_kernels *kernels, const nibble_rows *rows, int32_t first,
                         const nibble_partial *partial, const block_view *values,
                         scratch_memory *s) {
@@ -282,19 +301,10 @@ static void weigh_chunk(const nibble_kernels *kernels, const nibble_rows *rows, 
   const bool halves = wants_halves(strip);
   const int32_t group = strip->group_channels;
   for (int32_t g = 0; g * group < channels; g++) {
-    nibble_weight_start start[CHUNK_ROWS];
-    for (int32_t i = 0; i < count; i++)
-      start[i] = (nibble_weight_start){
-          .weights = s->scores[i] + values->token,
-          .tokens = tokens,
-          .token_scale = values->token_scale ? values->token_scale + g * strip->tokens : NULL,
-          .token_zero = values->token_zero ? values->token_zero + g * strip->tokens : NULL,
-          .zero = values->table_zero,
-          .high = s->weights[i],
-          .low = halves ? s->weights[count + i] : NULL,
-          .wants_sum = values->table_zero != 0 || values->channel_zero != NULL,
-      };
-    kernels->start_weights(start, count);
+    const nibble_weight_start *start = s->weight_start;
+    // Parts share a token's scale, and so the weights that it is folded into.
+    if (values->part == 0 || wants_halves(strip - 1) != halves)
+      start_weights(kernels, values, g, count, s);
     const int32_t width = nibble_padded_channels(group);
     kernels->weigh[values->kind](group_codes(values, g), values->table, tokens, width,
                                  s->weights[0], halves ? 2 * count : count, s->raw_values,

@@ -5,6 +5,7 @@ typedef struct {
   float *scaled;   // [tokens][row channels], of unit scale
   float *chosen;   // [block tokens][row channels]: what the codes stand for, at unit scale
   float *counted;  // [row channels]: one row of `chosen`, by weight
+  float *roots;    // [row channels]: of the weights
   uint8_t (*tiles)[NIBBLE_TILE];
   uint8_t *rest;
 } parts_memory;
@@ -14,11 +15,11 @@ static size_t scaled_bytes(const nibble_strip *strip) {
 }
 
 static size_t chosen_bytes(const nibble_strip *strip) {
-  return (size_t)(strip->block_tokens + 1) * (size_t)strip->row_channels * sizeof(float);
+  return (size_t)(strip->block_tokens + 2) * (size_t)strip->row_channels * sizeof(float);
 }
 
 static size_t tile_bytes(const nibble_strip *strip) {
-  return nibble_whole_tiles(strip->is_values, strip->block_tokens, strip->row_channels + 15) *
+  return nibble_whole_tiles(strip->is_values, strip->block_tokens, strip->row_channels) *
          NIBBLE_TILE;
 }
 
@@ -32,6 +33,7 @@ static parts_memory divide(const nibble_strip *strip, uint8_t *rest) {
   m.scaled = (void *)nibble_take(&rest, scaled_bytes(strip));
   m.chosen = (void *)nibble_take(&rest, chosen_bytes(strip));
   m.counted = m.chosen + strip->block_tokens * strip->row_channels;
+  m.roots = m.counted + strip->row_channels;
   m.tiles = (void *)nibble_take(&rest, tile_bytes(strip));
   m.rest = rest;
   return m;
@@ -77,15 +79,15 @@ static void choose_block(const nibble_kernels *kernels, const nibble_strip *part
 
 // The scales that fit the codes best, in the sense of least squares. Channels count by the roots of
 // their weights: by the weights themselves few would decide, and misjudge the token.
-static void fit_block(const nibble_kernels *kernels, const nibble_strip *strip,
-                      const float *weights, int32_t block, uint8_t *side, const parts_memory *m) {
+static void fit_block(const nibble_kernels *kernels, const nibble_strip *strip, bool is_weighted,
+                      int32_t block, uint8_t *side, const parts_memory *m) {
   const int32_t channels = strip->row_channels;
   for (int32_t t = 0; t < strip->block_tokens; t++) {
     const int32_t token = block * strip->block_tokens + t;
     const float *scaled = m->scaled + token * channels, *chosen = m->chosen + t * channels,
                 *counted = chosen;
-    if (weights) {
-      for (int32_t d = 0; d < channels; d++) m->counted[d] = chosen[d] * sqrtf(weights[d]);
+    if (is_weighted) {
+      for (int32_t d = 0; d < channels; d++) m->counted[d] = chosen[d] * m->roots[d];
       counted = m->counted;
     }
     const float along = kernels->dot_floats(scaled, counted, (size_t)channels),
@@ -103,8 +105,9 @@ void nibble_encode_parts(const nibble_strip *strip, const float *weights, const 
   scale_rows(kernels, strip, rows, side, &m);
   for (int32_t i = 0; i < strip->parts; i++) encode_part(strip + i, weights, &m, codes);
   memset(m.chosen, 0, chosen_bytes(strip));
+  for (int32_t d = 0; weights && d < strip->row_channels; d++) m.roots[d] = sqrtf(weights[d]);
   for (int32_t block = 0; block * strip->block_tokens < strip->tokens; block++) {
     for (int32_t i = 0; i < strip->parts; i++) choose_block(kernels, strip + i, block, codes, &m);
-    fit_block(kernels, strip, weights, block, side, &m);
+    fit_block(kernels, strip, weights != NULL, block, side, &m);
   }
 }

@@ -97,13 +97,14 @@ static void start_trellis(trellis *t, const nibble_strip *part, const float *wei
   t->states = NIBBLE_TRELLIS_ENTRIES >> t->bits;
   t->tiles = tiles_of(part);
   weigh_tiles(t, part, weights);
-  for (int32_t level = 0; level < t->levels; level++)
-    for (int32_t phase = 0; phase < t->phases; phase++)
-      for (uint32_t window = 0; window < NIBBLE_TRELLIS_ENTRIES; window++) {
-        const int32_t entry = table[index_of_window(t->bits, phase, window)] * UNIT;
+  for (int32_t phase = 0; phase < t->phases; phase++)
+    for (uint32_t window = 0; window < NIBBLE_TRELLIS_ENTRIES; window++) {
+      const float entry = (float)(table[index_of_window(t->bits, phase, window)] * UNIT);
+      for (int32_t level = 0; level < t->levels; level++) {
         int16_t *both = t->entries[level][phase][window];
-        both[0] = both[1] = (int16_t)(int32_t)nibble_round((float)entry * t->roots[level]);
+        both[0] = both[1] = (int16_t)(int32_t)nibble_round(entry * t->roots[level]);
       }
+    }
 }
 
 // ---- The search

@@ -18,6 +18,8 @@ public struct StripCodec: Sendable {
 
   /// The calibrated transform of the rows, where the description asks for one.
   package let transform: RowTransform?
+  /// What is subtracted from rows where the sequence's own mean is not: the mean of the calibrated transform, unless it is zero.
+  package let fixedMean: [Float]?
   /// The strip, or its parts in the order of their channels.
   let parts: [nibble_strip]
   package let custom: (any CustomCodec)?
@@ -72,13 +74,15 @@ public struct StripCodec: Sendable {
       custom = description.pageCodec
     }
     self.custom = custom
-    self.transform = description.rotation == .aligned ? transform : nil
+    let transform = description.rotation == .aligned ? transform : nil
+    self.transform = transform
+    fixedMean = transform.flatMap { $0.mean.contains { $0 != 0 } ? $0.mean : nil }
     var builder = StripLayoutBuilder(
       description: description,
       side: side,
       headDim: headDim,
       pageTokens: pageTokens,
-      transform: self.transform
+      transform: transform
     )
     var count = 0
     if let custom {
@@ -111,7 +115,8 @@ public struct StripCodec: Sendable {
   ///
   /// - Parameters:
   ///   - rows: Values of shape (pageTokens, headDim).
-  ///   - mean: A vector of `headDim` values that is subtracted from every row first, or `nil`.
+  ///   - mean: A vector of `headDim` values that is subtracted from every row first; `nil` is that of the calibrated transform, if
+  ///     there is one.
   /// - Returns: ``bytes`` bytes: codes, then side information.
   /// - Throws: ``CodecError/wrongLength(what:count:expected:)``, ``CodecError/valueOutOfRange(token:channel:value:limit:)``
   ///   for values that are not finite or beyond ``CodecDescription/magnitudeLimit``, or ``CodecError/custom(name:message:)``.
@@ -142,7 +147,7 @@ public struct StripCodec: Sendable {
   ///
   /// - Parameters:
   ///   - bytes: What ``encode(_:mean:)`` returned.
-  ///   - mean: The vector that was subtracted.
+  ///   - mean: The vector that was subtracted; `nil` as in ``encode(_:mean:)``.
   /// - Returns: Values of shape (pageTokens, headDim).
   /// - Throws: ``CodecError/wrongLength(what:count:expected:)`` or ``CodecError/custom(name:message:)``.
   public func decode(_ bytes: [UInt8], mean: [Float]? = nil) throws(CodecError) -> [Float] {
@@ -191,9 +196,6 @@ extension StripCodec {
   ///
   /// For a host's codec it is the layout of the float rows that it decodes to.
   package var stripLayout: StripLayout { StripLayout(parts: parts) }
-
-  /// What is subtracted from rows where the sequence's own mean is not: the mean of the calibrated transform.
-  package var fixedMean: [Float]? { transform?.mean }
 
   /// Encodes rows (pageTokens, headDim), which it overwrites: first the mean goes, then the transform comes.
   package func encode(

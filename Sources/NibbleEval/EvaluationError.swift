@@ -2,8 +2,6 @@
 public enum EvaluationError: Error, Hashable, Sendable {
   /// A file is missing or the system refused to read it.
   case unreadable(path: String, reason: String)
-  /// The system refused to write a file.
-  case unwritable(path: String)
   /// A file does not hold what it should.
   case invalidFile(path: String, line: Int?, reason: String)
   /// No model was named, and the embedded one is not where it is looked for.
@@ -30,8 +28,6 @@ extension EvaluationError: CustomStringConvertible {
     switch self {
     case .unreadable(let path, let reason):
       "cannot read \(path): \(reason)"
-    case .unwritable(let path):
-      "cannot write \(path)"
     case .invalidFile(let path, let line, let reason):
       line.map { "\(path):\($0): \(reason)" } ?? "\(path): \(reason)"
     case .embeddedModelNotFound(let searched):

@@ -81,8 +81,6 @@ package func decodeJSON<Value: Decodable>(
 ) throws(FileError) -> Value {
   do {
     return try JSONDecoder().decode(type, from: data)
-  } catch let error as FileError {
-    throw error
   } catch let error as DecodingError {
     throw .invalidJSON(file: file, reason: error.summary)
   } catch {

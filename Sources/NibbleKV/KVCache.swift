@@ -40,7 +40,8 @@ public final class KVCache: Sendable {
   ///   - threads: Threads that encode and attend, 1 to ``threadLimit``; `nil` takes one for each core.
   ///   - catalogue: The codecs that the policy may name, and the model's calibration.
   ///   - gathersStatistics: Whether to sum up the rows and queries that the cache sees, for ``calibration()``; it costs about as
-  ///     much as an attention over `headDim` tokens.
+  ///     much as an attention over `headDim` tokens, and 24 · headDim² bytes for each layer and KV head, which the budget does not
+  ///     count. Nor does it count a calibration in use: 16 · headDim² bytes.
   /// - Throws: ``KVError/policy(_:)`` if the policy does not fit the model, ``KVError/invalidOption(name:value:expected:)``,
   ///   or ``KVError/budgetExceeded(neededBytes:heldBytes:limitBytes:)`` if not even the working memory fits.
   public init(
@@ -92,9 +93,10 @@ public final class KVCache: Sendable {
 
   /// The calibration that all rows and queries seen so far lead to.
   ///
-  /// It can serve new caches at once, or be written to a file.
+  /// It can serve new caches at once, or be written to a file. Tokens that were truncated count all the same.
   ///
-  /// - Throws: ``KVError/codec(_:)`` if too few rows have been seen, or none because the cache does not gather statistics.
+  /// - Throws: ``KVError/codec(_:)`` if too few rows have been seen, and ``KVError/invalidOption(name:value:expected:)`` if the
+  ///   cache does not gather statistics.
   /// - Complexity: O(layers · kvHeads · headDim³).
   public func calibration() throws(KVError) -> Calibration {
     guard let gatherer else {

@@ -128,8 +128,6 @@ public final class KVSequence: KeyValueStore {
         options: options
       )
       guard let source = queries.baseAddress, let target = output.baseAddress else { return }
-      let position = layers[layer].tokenCount - count
-      cache.gatherer?.add(queries: source, count: count, position: position, layer: layer)
       let scratch = try cache.scratch.take()
       defer { cache.scratch.giveBack(scratch) }
       let call = AttentionCall(
@@ -143,6 +141,8 @@ public final class KVSequence: KeyValueStore {
         output: target
       )
       try call.run(workers: cache.workers, scratch: scratch)
+      let position = layers[layer].tokenCount - count
+      cache.gatherer?.add(queries: source, count: count, position: position, layer: layer)
     }
   }
 

@@ -1,4 +1,5 @@
 @_exported public import NibbleCodec
+@_exported public import NibbleFiles
 @_exported public import NibblePolicy
 
 /// How one layer's attention is computed.

@@ -59,7 +59,7 @@ private struct PolicyArgument {
     }
     let parts = text.split(separator: "@", omittingEmptySubsequences: false).map(String.init)
     if let part = parts.dropFirst().first(where: { $0.contains("+") }) {
-      throw error("options apply to both sides and stand at the end; '\(part)' holds a '+'")
+      throw error("options stand at the end, '@k.OPTION' for keys alone; '\(part)' holds a '+'")
     }
     let preset = Policy.presets.first { $0.name == parts[0] }
     var policy = if let preset { preset } else { try shortForm(parts[0]) }
@@ -128,7 +128,7 @@ private struct PolicyArgument {
       let option = sides.count == 1 ? String(key.dropFirst(2)) : key
       guard CodecDescription.optionNames.contains(option) else {
         let known = ["sinks", "recent", "page_tokens", "exact_rows"] + CodecDescription.optionNames
-        throw error("unknown key '\(key)'", hint: nearest(key, among: known))
+        throw error("unknown key '\(key)'", hint: nearest(option, among: known))
       }
       if isPreset { throw error("'\(key)' is a codec's option; a preset names its own codecs") }
       if sides.contains(.keys) { try set(option, to: value, of: &policy.keys) }

@@ -74,28 +74,31 @@ typedef enum nibble_rule {
 // The layout of one strip, or of one of its parts: they follow each other in an array, in the order
 // of their channels. Offsets count bytes from the start of the strip's side data; -1 means absent.
 typedef struct nibble_strip {
-  int32_t kind;            // nibble_kind
-  int32_t rule;            // nibble_rule: how codes are chosen
-  int32_t levels;          // table entries in use
-  int32_t is_values;       // 0 for keys, 1 for values
-  int32_t tokens;          // of a page
-  int32_t row_channels;    // head dimension, a multiple of 8
-  int32_t parts;           // that follow in the array, this one included
-  int32_t first_channel;   // of the part: a multiple of 16. Channels without a part have no codes
-  int32_t channels;        // of the part: a multiple of 8
-  int32_t code_offset;     // bytes from the start of the strip's codes
-  int32_t block_tokens;    // tokens of one block: at most 64, a multiple of 16
-  int32_t group_channels;  // channels that share a token scale
-  int32_t token_scale;     // bfloat16 [groups][tokens]
-  int32_t token_zero;      // float16  [groups][tokens]
-  int32_t channel_scale;   // bfloat16 [blocks][channels]
-  int32_t channel_zero;    // float16  [blocks][channels]
-  int32_t table;           // int8 [16], float scale, float zero: a table fitted to this strip
-  int32_t outliers;        // uint16 indices, then bfloat16 values, each [blocks][outlier_count]
-  int32_t outlier_count;   // of each block; an index counts values of the block, row by row
-  int32_t fits_scales;     // whether a token's scale is fitted to the codes of all parts
-  int32_t code_bytes;      // of the part, a multiple of 64
-  int32_t side_bytes;      // of the whole strip, a multiple of 4
+  int32_t kind;           // nibble_kind
+  int32_t rule;           // nibble_rule: how codes are chosen
+  int32_t levels;         // table entries in use
+  int32_t is_values;      // 0 for keys, 1 for values
+  int32_t tokens;         // of a page
+  int32_t row_channels;   // head dimension, a multiple of 8
+  int32_t parts;          // that follow in the array, this one included
+  int32_t first_channel;  // of the part: a multiple of 16. Channels without a part have no codes
+  int32_t channels;       // of the part: a multiple of 8
+  int32_t code_offset;    // bytes from the start of the strip's codes
+  int32_t block_tokens;   // tokens of one block: at most 64, a multiple of 16
+  int32_t
+      group_channels;  // channels whose codes lie together; without parts, they share a token scale
+  int32_t token_scale;    // bfloat16 [groups][tokens]
+  int32_t token_zero;     // float16  [groups][tokens]
+  int32_t channel_scale;  // bfloat16 [blocks][channels]
+  int32_t channel_zero;   // float16  [blocks][channels]
+  int32_t table;          // int8 [16], float scale, float zero: a table fitted to this strip
+  int32_t outliers;       // uint16 indices, then bfloat16 values, each [blocks][outlier_count]
+  int32_t outlier_count;  // of each block; an index counts values of the block, row by row
+  // Whether a token's one scale is fitted to the codes of all parts. Parts share it and
+  // block_tokens.
+  int32_t fits_scales;
+  int32_t code_bytes;                        // of the part, a multiple of 64
+  int32_t side_bytes;                        // of the whole strip, a multiple of 4
   int8_t fixed_table[NIBBLE_TABLE_ENTRIES];  // where `table` is -1
   float fixed_scale;
   float fixed_zero;

@@ -50,8 +50,8 @@ public struct Calibration: Sendable {
   ///   - statistics: Layers, then KV heads.
   ///   - fingerprint: What names the model's weights.
   /// - Throws: ``CodecError/invalidTransform(reason:)`` if too few rows have been seen.
-  /// - Complexity: O(layers · kvHeads · headDim³), some seconds for a large model.
-  public init(statistics: [[RowStatistics]], fingerprint: String?) throws(CodecError) {
+  /// - Complexity: O(layers · kvHeads · headDim³).
+  package init(statistics: [[RowStatistics]], fingerprint: String?) throws(CodecError) {
     var heads: [[Head]] = []
     for layer in statistics {
       var row: [Head] = []

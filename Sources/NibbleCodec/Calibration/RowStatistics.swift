@@ -3,15 +3,15 @@ internal import CNibble
 /// Sums of the queries, keys and values that one KV head has seen: what its transforms are calibrated from.
 ///
 /// A value: sums of different texts can be merged.
-public struct RowStatistics: Sendable {
+package struct RowStatistics: Sendable {
   /// Channels of a row.
-  public let headDim: Int
+  package let headDim: Int
   private var queries: Moments
   private var keys: Moments
   private var values: Moments
 
   /// Nothing seen yet.
-  public init(headDim: Int) {
+  package init(headDim: Int) {
     self.headDim = headDim
     queries = Moments(size: headDim)
     keys = Moments(size: headDim)
@@ -19,12 +19,12 @@ public struct RowStatistics: Sendable {
   }
 
   /// Token rows seen.
-  public var tokenCount: Int { keys.count }
+  package var tokenCount: Int { keys.count }
   /// Query rows seen: of all query heads that share the KV head.
-  public var queryCount: Int { queries.count }
+  package var queryCount: Int { queries.count }
 
   /// Adds what another part of the text gave.
-  public mutating func merge(_ other: RowStatistics) {
+  package mutating func merge(_ other: RowStatistics) {
     queries.merge(other.queries)
     keys.merge(other.keys)
     values.merge(other.values)
@@ -53,7 +53,7 @@ extension RowStatistics {
   /// Both matrices are drawn towards the identity, the queries' more: other text asks for other directions.
   ///
   /// - Throws: ``CodecError/invalidTransform(reason:)`` if too few rows have been seen.
-  public func keyTransform() throws(CodecError) -> RowTransform {
+  package func keyTransform() throws(CodecError) -> RowTransform {
     try check(keys, "keys")
     try check(queries, "queries")
     let metric = queries.secondMoment.shrunk(by: queries.shrinkage(least: 0.1)).eigen()
@@ -75,7 +75,7 @@ extension RowStatistics {
   /// vectors without it.
   ///
   /// - Throws: ``CodecError/invalidTransform(reason:)`` if too few rows have been seen.
-  public func valueTransform() throws(CodecError) -> RowTransform {
+  package func valueTransform() throws(CodecError) -> RowTransform {
     try check(values, "values")
     let eigen = values.secondMoment.shrunk(by: values.shrinkage(least: 0.05)).eigen()
     return try transform(
@@ -122,20 +122,40 @@ extension RowStatistics {
 private struct Moments: Sendable {
   let size: Int
   private(set) var count = 0
+  /// The first row: sums are of what rows differ from it, so that a large mean costs no digits.
+  private var origin: [Double]
   private var sums: [Double]
   /// (size, size); the upper triangle.
   private var squares: [Double]
 
+  /// Squares of rows beyond it would not stay within a float; such rows are left out.
+  private static let limit: Float = 1e15
+
   init(size: Int) {
     self.size = size
-    sums = Array(repeating: 0, count: size)
+    origin = Array(repeating: 0, count: size)
+    sums = origin
     squares = Array(repeating: 0, count: size * size)
   }
 
   mutating func merge(_ other: Moments) {
+    guard other.count > 0 else { return }
+    guard count > 0 else {
+      self = other
+      return
+    }
+    // With d between the origins: Σ (x + d)(x + d)ᵀ = Σ x xᵀ + d Σxᵀ + Σx dᵀ + n d dᵀ.
+    let shift = origin.indices.map { other.origin[$0] - origin[$0] }
+    let added = Double(other.count)
+    for row in 0..<size {
+      for column in row..<size {
+        squares[row * size + column] +=
+          other.squares[row * size + column] + shift[row] * other.sums[column]
+          + other.sums[row] * shift[column] + added * shift[row] * shift[column]
+      }
+      sums[row] += other.sums[row] + added * shift[row]
+    }
     count += other.count
-    for index in sums.indices { sums[index] += other.sums[index] }
-    for index in squares.indices { squares[index] += other.squares[index] }
   }
 
   /// Adds rows `stride` values apart.
@@ -145,38 +165,56 @@ private struct Moments: Sendable {
     for first in Swift.stride(from: 0, to: count, by: 256) {
       addChunk(rows + first * stride, count: min(256, count - first), stride: stride)
     }
-    self.count += count
   }
 
   private mutating func addChunk(_ rows: UnsafePointer<Float>, count: Int, stride: Int) {
     var sum = [Float](repeating: 0, count: size)
     var square = [Float](repeating: 0, count: size * size)
+    var difference = sum
     for index in 0..<count {
       let row = rows + index * stride
+      guard nibble_first_outside(row, size, Self.limit) < 0 else { continue }
+      if self.count == 0 { origin = (0..<size).map { Double(row[$0]) } }
+      self.count += 1
       for channel in 0..<size {
-        sum[channel] += row[channel]
-        square.withUnsafeMutableBufferPointer { square in
-          guard let base = square.baseAddress else { return }
-          let start = channel * size + channel
-          nibble_combine(base + start, 1, row + channel, row[channel], size - channel)
-        }
+        difference[channel] = row[channel] - Float(origin[channel])
+        sum[channel] += difference[channel]
       }
+      addSquare(of: difference, to: &square)
     }
     for index in sum.indices { sums[index] += Double(sum[index]) }
     for index in square.indices { squares[index] += Double(square[index]) }
   }
 
-  var mean: [Double] { sums.map { $0 / Double(count) } }
+  private func addSquare(of row: [Float], to square: inout [Float]) {
+    row.withUnsafeBufferPointer { row in
+      square.withUnsafeMutableBufferPointer { square in
+        guard let row = row.baseAddress, let square = square.baseAddress else { return }
+        for channel in 0..<size {
+          let start = square + channel * size + channel
+          nibble_combine(start, 1, row + channel, row[channel], size - channel)
+        }
+      }
+    }
+  }
 
-  var secondMoment: SymmetricMatrix { matrix(minus: Array(repeating: 0, count: size)) }
+  var mean: [Double] { origin.indices.map { origin[$0] + sums[$0] / Double(count) } }
 
-  var covariance: SymmetricMatrix { matrix(minus: mean) }
+  var secondMoment: SymmetricMatrix {
+    var result = covariance
+    let mean = mean
+    for row in 0..<size {
+      for column in 0..<size { result[row, column] += mean[row] * mean[column] }
+    }
+    return result
+  }
 
-  private func matrix(minus mean: [Double]) -> SymmetricMatrix {
+  var covariance: SymmetricMatrix {
     var result = SymmetricMatrix(size: size, values: Array(repeating: 0, count: size * size))
     for row in 0..<size {
       for column in row..<size {
-        let value = squares[row * size + column] / Double(count) - mean[row] * mean[column]
+        let product = sums[row] / Double(count) * (sums[column] / Double(count))
+        let value = squares[row * size + column] / Double(count) - product
         result[row, column] = value
         result[column, row] = value
       }

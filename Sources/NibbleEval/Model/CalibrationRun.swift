@@ -125,7 +125,7 @@ private struct RowFiles {
   private static func create(_ path: String) throws -> FileHandle {
     guard FileManager.default.createFile(atPath: path, contents: nil),
       let handle = FileHandle(forWritingAtPath: path)
-    else { throw EvaluationError.unwritable(path: path) }
+    else { throw FileError.unwritable(path: path, reason: "it cannot be created") }
     return handle
   }
 
@@ -154,7 +154,7 @@ extension Calibration {
   /// A calibration for figures without a model: rows stay as they are, and weights fall as 1, 1/2, 1/3, ...
   ///
   /// - Throws: `CodecError` for a head dimension that is not possible.
-  public static func decaying(_ shape: ModelShape) throws -> Calibration {
+  static func decaying(_ shape: ModelShape) throws -> Calibration {
     let dim = shape.headDim
     var identity = [Float](repeating: 0, count: dim * dim)
     for channel in 0..<dim { identity[channel * dim + channel] = 1 }

@@ -20,7 +20,8 @@ public struct CodecModelComparison {
   ///
   /// - Parameters:
   ///   - codecs: At least one.
-  ///   - baselines: Indices of codecs that ratios of KL divergences refer to: each row's to the nearest at or before it, or else to the first.
+  ///   - baselines: Indices of codecs that ratios of KL divergences refer to, ascending: each row's to the nearest at or
+  ///     before it, or else to the first. One beyond the codecs traps.
   ///   - progress: Told after every step.
   /// - Returns: One row a codec, in the order given.
   /// - Throws: `KVError`, ``EvaluationError``, or an error of the model.

@@ -34,7 +34,8 @@ public struct PolicyComparison {
   ///
   /// - Parameters:
   ///   - policies: At least one.
-  ///   - baselines: Indices of policys that ratios of KL divergences refer to: each row's to the nearest at or before it, or else to the first.
+  ///   - baselines: Indices of policies that ratios of KL divergences refer to, ascending: each row's to the nearest at
+  ///     or before it, or else to the first. One beyond the policies traps.
   ///   - progress: Told after every step and every question.
   /// - Returns: One row a policy, in the order given.
   /// - Throws: `KVError`, ``EvaluationError``, or an error of the model.

@@ -61,7 +61,8 @@ public struct QualityEvaluation {
   ///
   /// - Parameters:
   ///   - documents: Token ids; each document is read with empty caches.
-  ///   - baselines: Indices of policys that ratios of KL divergences refer to: each row's to the nearest at or before it, or else to the first.
+  ///   - baselines: Indices of policies that ratios of KL divergences refer to, ascending: each row's to the nearest at
+  ///     or before it, or else to the first. One beyond the policies traps.
   ///   - progress: Told after every step, in tokens.
   /// - Returns: One result a policy, in the order of ``policies``.
   /// - Throws: ``EvaluationError``, or an error of the model or of a cache.

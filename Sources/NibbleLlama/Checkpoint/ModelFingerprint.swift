@@ -21,6 +21,7 @@ extension ModelConfiguration {
     var hash = SHA256()
     let words = [
       family.rawValue, "\(shape.layers) \(shape.queryHeads) \(shape.kvHeads) \(shape.headDim)",
+      shape.slidingWindows.map { $0.map(String.init) ?? "all" }.joined(separator: " "),
       "\(rotary.base)", rotary.scaling.words, "\(normEpsilon)",
     ]
     hash.update(data: Data(words.joined(separator: "\n").utf8))

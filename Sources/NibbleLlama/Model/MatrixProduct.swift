@@ -1,3 +1,5 @@
+import Synchronization
+
 #if canImport(Accelerate)
 import Accelerate
 #else
@@ -76,10 +78,23 @@ package enum MatrixProduct {
   /// The number of threads is a setting of the process.
   package static func withOneThread<Value>(_ body: () throws -> Value) rethrows -> Value {
     #if !canImport(Accelerate)
-    let threads = openblas_get_num_threads()
-    openblas_set_num_threads(1)
-    defer { openblas_set_num_threads(threads) }
+    singleThread.withLock { setting in
+      if setting.users == 0 { setting.threads = openblas_get_num_threads() }
+      setting.users += 1
+      openblas_set_num_threads(1)
+    }
+    defer {
+      singleThread.withLock { setting in
+        setting.users -= 1
+        if setting.users == 0 { openblas_set_num_threads(setting.threads) }
+      }
+    }
     #endif
     return try body()
   }
+
+  #if !canImport(Accelerate)
+  /// Callers that want one thread now, and what to go back to after the last of them.
+  private static let singleThread = Mutex<(users: Int, threads: Int32)>((0, 1))
+  #endif
 }

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Foundation
 import NibbleEval
 import NibbleKV
 
@@ -27,6 +28,11 @@ struct CalibrateCommand: ParsableCommand {
   @OptionGroup var output: OutputOption
 
   func run() throws {
+    // What cannot be written is found out before minutes of work.
+    let folder = URL(fileURLWithPath: out).deletingLastPathComponent().path
+    guard FileManager.default.isWritableFile(atPath: folder) else {
+      throw FileError.unwritable(path: out, reason: "its folder is missing or read-only")
+    }
     let host = try model.load()
     let run = CalibrationRun(
       model: host.model,

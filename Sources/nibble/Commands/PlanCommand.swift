@@ -24,8 +24,8 @@ struct PlanCommand: ParsableCommand {
   @OptionGroup var output: OutputOption
 
   func run() throws {
-    let model = try shape.shape()
     let catalogue = try calibration.catalogue()
+    let model = try shape.shape(calibration: catalogue.calibration)
     var rows: [PlanRow] = []
     for policy in try Policy.list(argument: policies) {
       for context in context.numbers {
@@ -93,10 +93,11 @@ struct PolicyCommand: ParsableCommand {
     @OptionGroup var output: OutputOption
 
     func run() throws {
+      let catalogue = try calibration.catalogue()
       let plan = try Plan(
         policy: try Policy(argument: policy),
-        shape: try shape.shape(),
-        catalogue: try calibration.catalogue()
+        shape: try shape.shape(calibration: catalogue.calibration),
+        catalogue: catalogue
       )
       if output.json {
         print(try JSONReport.text(PolicyExplanation(plan: plan)))

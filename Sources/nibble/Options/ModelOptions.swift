@@ -61,16 +61,20 @@ struct ShapeOptions: ParsableArguments {
   }
 
   /// Query heads that are not given are as many as KV heads.
-  func shape() throws -> ModelShape {
+  ///
+  /// Weights are looked at only where a calibration must be theirs; numbers are taken for those of the calibration's model.
+  func shape(calibration: Calibration?) throws -> ModelShape {
     if let layers, let kvHeads, let headDim {
       return ModelShape(
         layers: layers,
         queryHeads: queryHeads ?? kvHeads,
         kvHeads: kvHeads,
-        headDim: headDim
+        headDim: headDim,
+        fingerprint: calibration?.fingerprint
       )
     }
-    return try ModelDirectory(path: try model.directory ?? EmbeddedModel.locate()).shape()
+    let directory = ModelDirectory(path: try model.directory ?? EmbeddedModel.locate())
+    return calibration == nil ? try directory.configuration().shape : try directory.shape()
   }
 }
 
