@@ -347,7 +347,7 @@ import Testing
       #expect(transform.mean.allSatisfy { $0 == 0 })
       let values = Self.rows(700, seed: 3)
       let none = Array(repeating: 0.0, count: Self.dim)
-      let moments = Self.moments(values, mean: none, least: 0.05)
+      let moments = Self.moments(values, mean: none, least: 0.005)
       expectDiagonal(Self.energies(transform.analysis, moments), { _ in 1 }, "coefficients")
       let identity = (0..<Self.dim).map { i in (0..<Self.dim).map { i == $0 ? 1.0 : 0 } }
       let weights = transform.weights.map(Double.init)
@@ -373,8 +373,14 @@ import Testing
       merged.merge(parts[1])
       let whole = Self.statistics()
       #expect(merged.tokenCount == 700)
-      #expect(try merged.keyTransform() == whole.keyTransform())
-      #expect(try merged.valueTransform() == whole.valueTransform())
+      for (one, other) in [
+        (try merged.keyTransform(), try whole.keyTransform()),
+        (try merged.valueTransform(), try whole.valueTransform()),
+      ] {
+        // The sums are about different rows, so they round differently.
+        for (x, y) in zip(one.weights, other.weights) { #expect(abs(x - y) < 1e-4 * y) }
+        for (x, y) in zip(one.mean, other.mean) { #expect(abs(x - y) < 1e-5) }
+      }
     }
 
     /// Rows of several heads lie beside each other.

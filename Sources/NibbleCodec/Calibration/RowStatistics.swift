@@ -50,7 +50,8 @@ extension RowStatistics {
   ///
   /// With Σq = E[q qᵀ] and Σk the covariance of keys, an error e of a key costs E[(q·e)²] = eᵀ Σq e. So coefficients are the
   /// principal components of Σq^½ (k - mean): Karhunen-Loève with the queries' metric. Their variances are the weights.
-  /// Both matrices are drawn towards the identity, the queries' more: other text asks for other directions.
+  /// Both matrices are drawn towards the identity, the queries' more: other text asks for other directions. Of values less is
+  /// taken for granted: their last coefficients hold almost nothing, and what stands in for it would take their bits.
   ///
   /// - Throws: ``CodecError/invalidTransform(reason:)`` if too few rows have been seen.
   package func keyTransform() throws(CodecError) -> RowTransform {
@@ -77,7 +78,7 @@ extension RowStatistics {
   /// - Throws: ``CodecError/invalidTransform(reason:)`` if too few rows have been seen.
   package func valueTransform() throws(CodecError) -> RowTransform {
     try check(values, "values")
-    let eigen = values.secondMoment.shrunk(by: values.shrinkage(least: 0.05)).eigen()
+    let eigen = values.secondMoment.shrunk(by: values.shrinkage(least: 0.005)).eigen()
     return try transform(
       mean: Array(repeating: 0, count: headDim),
       eigen: eigen,
