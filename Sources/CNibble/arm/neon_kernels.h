@@ -16,6 +16,14 @@ TARGET_INLINE int32_t offset_of(bool is_values, const uint8_t *operands, int32_t
   return is_values ? -VALUE_FLIP * sum : 128 * sum;
 }
 
+// Of `rows` rows. Not inlined: it takes no time beside a block, and has dozens of callers.
+TARGET static __attribute__((noinline)) void find_offsets(bool is_values, const uint8_t *operands,
+                                                          size_t stride, int32_t rows,
+                                                          int32_t count, int32_t *offsets) {
+  for (int32_t r = 0; r < rows; r++, operands += stride)
+    offsets[r] = is_values ? offset_of(true, operands, count) : offset_of(false, operands, count);
+}
+
 // Adds two quads of tiles with the operands from `at` on, which are `stride` apart by rows.
 TARGET_INLINE void add_tiles(bool is_values, int32_t rows, const uint8x16_t quads[2],
                              const uint8_t *at, size_t stride, sums *sum) {
@@ -42,8 +50,7 @@ TARGET_INLINE void dot_block(int32_t kind, int32_t blocks, int32_t rows, const u
   const int32_t quads = kind == NIBBLE_INT8 ? 2 : STEP / blocks,
                 lines = kind == NIBBLE_INT8 ? 2 * blocks : nibble_code_bits(kind);
   int32_t offsets[ROWS];
-  for (int r = 0; r < rows; r++)
-    offsets[r] = offset_of(false, queries + (size_t)r * stride, channels);
+  find_offsets(false, queries, stride, rows, channels, offsets);
   for (int32_t quarter = 0; quarter < QUARTERS; quarter++) {
     sums sum[4] = {no_sums(), no_sums(), no_sums(), no_sums()};
     const uint8_t *step = codes + quarter * QUARTER_BYTES;
@@ -116,8 +123,7 @@ TARGET_INLINE void weigh_block(int32_t kind, int32_t rows, const uint8_t *codes,
                                ptrdiff_t ahead) {
   const int32_t column_bytes = block_tokens * 2 * nibble_code_bits(kind);
   int32_t offsets[ROWS];
-  for (int r = 0; r < rows; r++)
-    offsets[r] = offset_of(true, weights + r * NIBBLE_MAX_BLOCK_TOKENS, block_tokens);
+  find_offsets(true, weights, NIBBLE_MAX_BLOCK_TOKENS, rows, block_tokens, offsets);
   for (int32_t d = 0; d < padded_channels; d += 16, codes += column_bytes)
     weigh_column(kind, rows, codes, table, block_tokens, weights, offsets, out + d, padded_channels,
                  ahead);
