@@ -71,14 +71,18 @@ END
   done
 }
 
-# Both at once, as most of the time goes by on one core; then what they said, one after the other.
-check_native >"$work/native.log" 2>&1 &
+# Both at once, as most of the time goes by on one core; what was said of Arm comes last. Each has a
+# process group of its own, which ends with this script: what only runs in the background would
+# ignore an interrupt.
+set -m
+check_native &
 native=$!
 check_arm >"$work/arm.log" 2>&1 &
 arm=$!
+set +m
+trap 'kill -- "-$native" "-$arm" 2>/dev/null || true; rm -rf "$work"' EXIT
 status=0
 wait "$native" || status=1
-cat "$work/native.log"
 wait "$arm" || status=1
 cat "$work/arm.log"
 exit "$status"

@@ -241,6 +241,10 @@ int main(int count, char **arguments) {
   if (count > 1 && strcmp(arguments[1], "--list") == 0) return 0;
   if (count > 2 && strcmp(arguments[1], "--sample") == 0)
     sample_stride = strtoull(arguments[2], NULL, 10);
+  if (sample_stride == 0) {
+    fprintf(stderr, "--sample N: N is 1 or more\n");
+    return 2;
+  }
   test_integer_kernels();
   test_rotation();
   test_strips();
