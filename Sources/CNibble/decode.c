@@ -66,14 +66,8 @@ static void read_rows(const nibble_strip *strip, const uint8_t *codes, int32_t f
   }
 }
 
-// A strip's table, wherever it is.
-typedef struct {
-  const int8_t *entries;
-  float scale, zero;
-} strip_table;
-
-static strip_table table_of(const nibble_strip *strip, const uint8_t *side) {
-  strip_table table = {nibble_constant_table(strip->kind), strip->fixed_scale, strip->fixed_zero};
+nibble_table nibble_table_of(const nibble_strip *strip, const uint8_t *side) {
+  nibble_table table = {nibble_constant_table(strip->kind), strip->fixed_scale, strip->fixed_zero};
   if (!table.entries) table.entries = strip->fixed_table;
   if (strip->table >= 0) {
     table.entries = (const int8_t *)side + strip->table;
@@ -83,11 +77,7 @@ static strip_table table_of(const nibble_strip *strip, const uint8_t *side) {
   return table;
 }
 
-static uint16_t side_value(const uint8_t *side, int32_t offset, int32_t index) {
-  return ((const uint16_t *)(const void *)(side + offset))[index];
-}
-
-static float dense_value(const nibble_strip *strip, const strip_table *table, const uint8_t *codes,
+static float dense_value(const nibble_strip *strip, const nibble_table *table, const uint8_t *codes,
                          const uint8_t *side, int32_t token, int32_t d) {
   const int32_t tokens = strip->block_tokens, group = strip->group_channels, block = token / tokens;
   const uint8_t *base =
@@ -101,19 +91,19 @@ static float dense_value(const nibble_strip *strip, const strip_table *table, co
                 of_channel = block * strip->channels + d;
   float zero = table->zero, scale = table->scale;
   if (strip->token_zero >= 0)
-    zero += nibble_from_float16(side_value(side, strip->token_zero, of_token));
+    zero += nibble_from_float16(nibble_side_value(side, strip->token_zero, of_token));
   if (strip->channel_zero >= 0)
-    zero += nibble_from_float16(side_value(side, strip->channel_zero, of_channel));
+    zero += nibble_from_float16(nibble_side_value(side, strip->channel_zero, of_channel));
   if (strip->token_scale >= 0)
-    scale *= nibble_from_bfloat16(side_value(side, strip->token_scale, of_token));
+    scale *= nibble_from_bfloat16(nibble_side_value(side, strip->token_scale, of_token));
   if (strip->channel_scale >= 0)
-    scale *= nibble_from_bfloat16(side_value(side, strip->channel_scale, of_channel));
+    scale *= nibble_from_bfloat16(nibble_side_value(side, strip->channel_scale, of_channel));
   return (entry - zero) * scale;
 }
 
 float nibble_dense_value(const nibble_strip *strip, const uint8_t *codes, const uint8_t *side,
                          int32_t token, int32_t channel) {
-  const strip_table table = table_of(strip, side);
+  const nibble_table table = nibble_table_of(strip, side);
   return dense_value(strip, &table, codes, side, token, channel);
 }
 
@@ -121,17 +111,17 @@ static void add_outliers(const nibble_strip *strip, const uint8_t *side, int32_t
                          int32_t count, float *rows) {
   const int32_t wanted = strip->outlier_count, blocks = strip->tokens / strip->block_tokens;
   for (int32_t i = 0; i < blocks * wanted; i++) {
-    const int32_t index = side_value(side, strip->outliers, i),
+    const int32_t index = nibble_side_value(side, strip->outliers, i),
                   token = i / wanted * strip->block_tokens + index / strip->channels - first;
     if (token >= 0 && token < count)
       rows[token * strip->channels + index % strip->channels] +=
-          nibble_from_bfloat16(side_value(side, strip->outliers, blocks * wanted + i));
+          nibble_from_bfloat16(nibble_side_value(side, strip->outliers, blocks * wanted + i));
   }
 }
 
 static void decode_part(const nibble_strip *part, const uint8_t *codes, const uint8_t *side,
                         int32_t first, int32_t count, float *rows) {
-  const strip_table table = table_of(part, side);
+  const nibble_table table = nibble_table_of(part, side);
   for (int32_t i = 0; i < count; i++)
     for (int32_t d = 0; d < part->channels; d++)
       rows[i * part->row_channels + part->first_channel + d] =

@@ -267,8 +267,8 @@ static void encode_even(const nibble_kernels *kernels, const nibble_strip *strip
 
 // ---- The public functions
 
-static void encode_codes(const nibble_strip *strip, const float *weights, const float *rows,
-                         uint8_t *codes, uint8_t *side, void *scratch) {
+static void encode_codes(const nibble_strip *strip, const float *weights, const float *metric,
+                         const float *rows, uint8_t *codes, uint8_t *side, void *scratch) {
   nibble_strip plain;
   if (nibble_is_balanced(strip)) {
     plain = *strip;
@@ -291,12 +291,13 @@ static void encode_codes(const nibble_strip *strip, const float *weights, const 
     nibble_encode_fitted(strip, rows, side, m.codes, m.rest);
   else
     encode_even(kernels, strip, rows, side, m.codes);
+  if (metric) nibble_shape_codes(strip, metric, rows, side, m.codes);
   sign_int8(strip, m.codes);
   pack(strip, &m, codes);
 }
 
-void nibble_encode(const nibble_strip *strip, const float *weights, float *rows, uint8_t *codes,
-                   uint8_t *side, void *scratch) {
+void nibble_encode(const nibble_strip *strip, const float *weights, const float *metric,
+                   float *rows, uint8_t *codes, uint8_t *side, void *scratch) {
   if (strip->rule == NIBBLE_RULE_COPY) {
     nibble_write_rows(strip, codes, 0, strip->tokens, rows, (size_t)strip->channels);
     return;
@@ -304,7 +305,7 @@ void nibble_encode(const nibble_strip *strip, const float *weights, float *rows,
   float *taken = scratch;
   nibble_take_outliers(strip, rows, side, taken);
   nibble_balance(strip, rows, side);
-  encode_codes(strip, weights, rows, codes, side,
+  encode_codes(strip, weights, metric, rows, codes, side,
                (uint8_t *)scratch + outlier_scratch_bytes(strip));
   nibble_put_outliers(strip, codes, side, taken);
 }

@@ -20,6 +20,18 @@ size_t nibble_trellis_scratch_bytes(const nibble_strip *part);
 void nibble_encode_nearest(const nibble_strip *part, const float *rows, uint8_t *codes,
                            void *scratch);
 
+// Codes [tokens][channels] of a strip with one scale a token, moved so that errors e of its rows
+// leave the least e^T metric e, for a symmetric metric [channels][channels].
+void nibble_shape_codes(const nibble_strip *strip, const float *metric, const float *rows,
+                        const uint8_t *side, uint8_t *codes);
+
+// A strip's table, wherever it is.
+typedef struct {
+  const int8_t *entries;
+  float scale, zero;
+} nibble_table;
+nibble_table nibble_table_of(const nibble_strip *strip, const uint8_t *side);
+
 // A table fitted to the strip, and its codes [tokens][channels].
 void nibble_encode_fitted(const nibble_strip *strip, const float *rows, uint8_t *side,
                           uint8_t *codes, uint8_t *scratch);
@@ -131,6 +143,10 @@ void nibble_pack_block(const nibble_strip *strip, const uint8_t *codes,
                        uint8_t (*tiles)[NIBBLE_TILE], uint8_t *block);
 
 // ---- Scales
+
+static inline uint16_t nibble_side_value(const uint8_t *side, int32_t offset, int32_t index) {
+  return ((const uint16_t *)(const void *)(side + offset))[index];
+}
 
 static inline uint16_t *nibble_side_at(uint8_t *side, int32_t offset, int32_t index) {
   return (uint16_t *)(void *)(side + offset) + index;

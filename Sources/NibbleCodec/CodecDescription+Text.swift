@@ -8,7 +8,8 @@ extension CodecDescription: CustomStringConvertible {
 
   /// The keys of a codec mapping, beside `codec`, in the order in which they are written.
   public static let optionNames = [
-    "bits", "format", "axis", "group", "zero_point", "clip", "scales", "outliers", "blocks",
+    "bits", "format", "axis", "group", "zero_point", "clip", "scales", "shaping", "outliers",
+    "blocks",
     "rotation", "mean",
   ]
 
@@ -34,7 +35,7 @@ extension CodecDescription: CustomStringConvertible {
   /// `codec:bits` and whatever differs from the code's defaults, for example
   /// `linear:4 axis=channel group=32`.
   public var description: String {
-    ([shortName] + optionsUnlikeDefault.map { "\($0.key)=\($0.value)" }).joined(separator: " ")
+    ([shortName] + optionsUnlikeDefault.map { "\($0)=\($1)" }).joined(separator: " ")
   }
 
   /// `codec:bits`, or the name alone where the bits follow from it.
@@ -45,7 +46,8 @@ extension CodecDescription: CustomStringConvertible {
     }
   }
 
-  private var optionsUnlikeDefault: [(key: String, value: String)] {
+  /// The options that differ from the code's defaults, as they are written, in the order of ``optionNames``.
+  package var optionsUnlikeDefault: [(String, String)] {
     let plain = CodecDescription(code, bits: bits)
     var options: [(String, String)] = []
     if case .microscaling(let format) = code, format != .mxfp4 {
@@ -56,6 +58,7 @@ extension CodecDescription: CustomStringConvertible {
     if zeroPoint != plain.zeroPoint { options.append(("zero_point", String(zeroPoint))) }
     if clipsRange { options.append(("clip", "search")) }
     if balancesScales { options.append(("scales", "balanced")) }
+    if shapesErrors { options.append(("shaping", "queries")) }
     if outlierPercent != 0 { options.append(("outliers", Self.text(percent: outlierPercent))) }
     if blocks != plain.blocks { options.append(("blocks", blocks.rawValue)) }
     if rotation != plain.rotation { options.append(("rotation", rotation.rawValue)) }
@@ -114,6 +117,8 @@ extension CodecDescription: CustomStringConvertible {
       clipsRange = try Self.choice(option, value, yes: "search", no: "none")
     case "scales":
       balancesScales = try Self.choice(option, value, yes: "balanced", no: "plain")
+    case "shaping":
+      shapesErrors = try Self.choice(option, value, yes: "queries", no: "none")
     case "outliers":
       guard let percent = Double(value), percent >= 0, percent <= Self.largestOutlierPercent else {
         throw .invalidOption(name: option, value: value, expected: ["a percentage from 0 to 10"])

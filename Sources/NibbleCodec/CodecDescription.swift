@@ -81,6 +81,8 @@ public struct CodecDescription: Hashable, Sendable {
   public var clipsRange: Bool
   /// Whether scales by channel and page stand beside those by token, so that both rows and columns are of equal size.
   public var balancesScales: Bool
+  /// Whether codes of keys are chosen so that errors are small in the directions that queries look in, as a calibration has them.
+  public var shapesErrors: Bool
   /// Percent of a block's values, the largest ones, that are kept apart; 0 for none.
   public var outlierPercent: Double
   /// What chooses a codebook (`bcq` only).
@@ -106,6 +108,7 @@ public struct CodecDescription: Hashable, Sendable {
     zeroPoint = code == .linear
     clipsRange = false
     balancesScales = false
+    shapesErrors = false
     outlierPercent = 0
     blocks = .channels
     rotation = code == .rotated || code == .trellis ? .hadamard : .none
@@ -147,6 +150,9 @@ public struct CodecDescription: Hashable, Sendable {
     copy.removesMean = true
     return copy
   }
+
+  /// Whether a strip needs the calibration of its layer and head.
+  package var needsCalibration: Bool { rotation == .aligned || shapesErrors }
 
   /// The same description with the calibrated transform.
   public var aligned: CodecDescription {

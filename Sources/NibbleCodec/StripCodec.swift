@@ -18,6 +18,8 @@ public struct StripCodec: Sendable {
 
   /// The calibrated transform of the rows, where the description asks for one.
   package let transform: RowTransform?
+  /// The queries' second moments (headDim, headDim) where codes of keys are chosen by them.
+  private let metric: [Float]?
   /// What is subtracted from rows where the sequence's own mean is not: the mean of the calibrated transform, unless it is zero.
   package let fixedMean: [Float]?
   /// The strip, or its parts in the order of their channels.
@@ -49,7 +51,8 @@ public struct StripCodec: Sendable {
   ///   - headDim: Channels of a row: a multiple of 8 from 8 to 512.
   ///   - pageTokens: Tokens of a page: 16, 32, 48 or a multiple of 64, at most 1,024.
   ///   - custom: The host's codec, for ``CodecDescription/Code/custom(_:)``.
-  ///   - transform: The calibrated transform, for ``CodecDescription/Rotation/aligned``; otherwise ignored.
+  ///   - transform: The calibrated transform, for ``CodecDescription/Rotation/aligned`` and
+  ///     ``CodecDescription/shapesErrors``; otherwise ignored.
   /// - Throws: ``CodecError`` if the description, the shape or their combination is not possible.
   public init(
     _ description: CodecDescription,
@@ -74,15 +77,19 @@ public struct StripCodec: Sendable {
       custom = description.pageCodec
     }
     self.custom = custom
+    let calibrated = transform
     let transform = description.rotation == .aligned ? transform : nil
     self.transform = transform
+    metric =
+      description.shapesErrors && side == .keys
+      ? calibrated?.metric(isRotated: description.rotation == .hadamard) : nil
     fixedMean = transform.flatMap { $0.mean.contains { $0 != 0 } ? $0.mean : nil }
     var builder = StripLayoutBuilder(
       description: description,
       side: side,
       headDim: headDim,
       pageTokens: pageTokens,
-      transform: transform
+      transform: calibrated
     )
     var count = 0
     if let custom {
@@ -220,7 +227,7 @@ extension StripCodec {
       try encode(with: custom, rows: rows, codes: codes)
       return
     }
-    nibble_encode(parts, transform?.weights, rows, codes, side, scratch.memory)
+    nibble_encode(parts, transform?.weights, metric, rows, codes, side, scratch.memory)
   }
 
   /// Decodes tokens into rows (count, headDim), in the space of the model: rotated back, mean added.

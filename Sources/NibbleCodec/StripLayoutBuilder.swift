@@ -299,6 +299,7 @@ struct StripLayoutBuilder {
       because: "outliers are 0 to 10 percent beside codes in tiles"
     )
     try checkAlignment()
+    try checkShaping()
     let choosesOthers = description.blocks != .channels && description.code != .bcq
     try refuse(choosesOthers, "blocks=tokens", because: "it has one table for all values")
     switch description.code {
@@ -343,6 +344,24 @@ struct StripLayoutBuilder {
       "group, scales or outliers",
       because: "with rotation=aligned its coefficients share one scale"
     )
+  }
+
+  private func checkShaping() throws(CodecError) {
+    guard description.shapesErrors else { return }
+    try refuse(side == .values, "shaping=queries", because: "queries look at keys alone")
+    let isScalar = [.int8, .linear, .clustered, .rotated].contains(description.code)
+    try refuse(
+      !isScalar || description.rotation == .aligned,
+      "shaping=queries",
+      because: "it is for codes of single values, without rotation=aligned"
+    )
+    try refuse(
+      description.axis == .channel || description.group != nil || description.balancesScales
+        || description.outlierPercent != 0,
+      "axis, group, scales or outliers",
+      because: "with shaping=queries a token has one scale"
+    )
+    try refuse(transform == nil, "shaping=queries", because: "no calibration is given")
   }
 
   private func refuse(_ refused: Bool, _ option: String, because reason: String) throws(CodecError)

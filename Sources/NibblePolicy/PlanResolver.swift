@@ -197,7 +197,7 @@ extension PlanResolver {
     for head in 0..<shape.kvHeads {
       let decision = decisions[position(layer, side, head)]
       let codec = codec(decision, side)
-      let place = codec.rotation == .aligned ? Place(layer: layer, head: head) : nil
+      let place = codec.needsCalibration ? Place(layer: layer, head: head) : nil
       let kind = StripKind(codec: codec, side: side, place: place)
       if let strip = known[kind] {
         strips.append(strip)

@@ -39,13 +39,7 @@ extension CodecDescription {
     if self == plain { return quoted(shortName) }
     var pairs = [("codec", quoted(name))]
     if Self.acceptedBits(of: code).count > 1 { pairs.append(("bits", "\(bits)")) }
-    if axis != plain.axis { pairs.append(("axis", axis.rawValue)) }
-    if let group { pairs.append(("group", "\(group)")) }
-    if zeroPoint != plain.zeroPoint { pairs.append(("zero_point", "\(zeroPoint)")) }
-    if rotation != plain.rotation { pairs.append(("rotation", rotation.rawValue)) }
-    if removesMean != plain.removesMean {
-      pairs.append(("mean", removesMean ? "removed" : "kept"))
-    }
+    pairs += optionsUnlikeDefault
     return "{ " + pairs.map { "\($0): \($1)" }.joined(separator: ", ") + " }"
   }
 }

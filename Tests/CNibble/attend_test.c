@@ -25,7 +25,7 @@ static void fill_strip(const codec *codec, const nibble_strip *strip, uint8_t *c
   float *rows = exact_memory(count * sizeof *rows);
   void *scratch = exact_memory(nibble_encode_scratch_bytes(strip));
   random_normals(rows, count, 0.3f);
-  nibble_encode(strip, strip_weights(codec), rows, codes, side, scratch);
+  nibble_encode(strip, strip_weights(codec), NULL, rows, codes, side, scratch);
   nibble_decode(strip, codes, side, 0, strip->tokens, decoded);
   free(rows);
   free(scratch);

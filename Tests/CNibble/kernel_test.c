@@ -150,12 +150,12 @@ static void compare_strip(const codec *codec, const nibble_strip *strip) {
   nibble_select_isa("scalar");
   float *copy = exact_memory(count * sizeof *copy);
   memcpy(copy, rows, count * sizeof *copy);
-  nibble_encode(strip, strip_weights(codec), copy, truth, truth + code_bytes, scratch);
+  nibble_encode(strip, strip_weights(codec), NULL, copy, truth, truth + code_bytes, scratch);
   for (const char *const *isa = nibble_available_isas(); *isa; isa++) {
     nibble_select_isa(*isa);
     uint8_t *codes = exact_memory(code_bytes), *side = exact_memory(side_bytes);
     memcpy(copy, rows, count * sizeof *copy);
-    nibble_encode(strip, strip_weights(codec), copy, codes, side, scratch);
+    nibble_encode(strip, strip_weights(codec), NULL, copy, codes, side, scratch);
     CHECK(memcmp(codes, truth, code_bytes) == 0 &&
               memcmp(side, truth + code_bytes, side_bytes) == 0,
           "%s: %s of %d x %d differs from scalar", *isa, codec->name, strip->tokens,
@@ -215,7 +215,7 @@ static void compare_edge(const codec *codec, const nibble_strip *strip, int32_t 
     nibble_select_isa(*isa);
     uint8_t *codes = exact_memory(code_bytes), *side = exact_memory(side_bytes);
     memcpy(copy, rows, count * sizeof *copy);
-    nibble_encode(strip, strip_weights(codec), copy, codes, side, scratch);
+    nibble_encode(strip, strip_weights(codec), NULL, copy, codes, side, scratch);
     nibble_decode(strip, codes, side, 0, strip->tokens, decoded);
     bool is_near = true;
     for (size_t i = 0; i < count; i++) is_near &= fabsf(decoded[i] - rows[i]) <= bound * top;

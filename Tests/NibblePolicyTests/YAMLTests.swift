@@ -121,6 +121,11 @@ import Testing
     codec.zeroPoint = Bool.random(using: &generator)
     codec.rotation = Bool.random(using: &generator) ? .hadamard : .none
     codec.removesMean = Bool.random(using: &generator)
+    codec.clipsRange = Bool.random(using: &generator)
+    codec.balancesScales = Bool.random(using: &generator)
+    codec.shapesErrors = Bool.random(using: &generator)
+    codec.outlierPercent = [0, 0.5, 1].randomElement(using: &generator) ?? 0
+    codec.blocks = Bool.random(using: &generator) ? .tokens : .channels
     return codec
   }
 }

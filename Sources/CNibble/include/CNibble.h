@@ -122,10 +122,12 @@ float nibble_constant_unit(int32_t kind);
 
 // Encodes rows [tokens][row channels] (finite, already centred and rotated), which are overwritten,
 // into codes and side data. `weights` [row channels], or NULL for ones: what a squared error of
-// each channel counts, where the strip fits its scales. `scratch` has
-// nibble_encode_scratch_bytes(strip) bytes, aligned to 64.
-void nibble_encode(const nibble_strip *strip, const float *weights, float *rows, uint8_t *codes,
-                   uint8_t *side, void *scratch);
+// each channel counts, where the strip fits its scales. `metric` [row channels][row channels],
+// symmetric, or NULL for the identity: errors e of a row count e^T metric e, where the strip has
+// one table and one scale a token. `scratch` has nibble_encode_scratch_bytes(strip) bytes, aligned
+// to 64.
+void nibble_encode(const nibble_strip *strip, const float *weights, const float *metric,
+                   float *rows, uint8_t *codes, uint8_t *side, void *scratch);
 size_t nibble_encode_scratch_bytes(const nibble_strip *strip);
 
 // Decodes tokens first ..< first + count into rows [count][row channels], by the formula above.

@@ -133,6 +133,25 @@ extension RowTransform {
     }
   }
 
+  /// The metric of errors (headDim, headDim), in the rows' space or behind the Hadamard transform: for keys the second moments of
+  /// their queries, `Σ weight[i] · analysis[i] · analysis[i]ᵀ`, with a mean eigenvalue of one.
+  package func metric(isRotated: Bool) -> [Float] {
+    var vectors = analysis
+    if isRotated { nibble_rotate(&vectors, headDim, Int32(headDim)) }
+    var result = [Float](repeating: 0, count: headDim * headDim)
+    for (index, weight) in weights.enumerated() {
+      let vector = Array(vectors[index * headDim..<(index + 1) * headDim])
+      for channel in 0..<headDim {
+        result.withUnsafeMutableBufferPointer {
+          let row = $0.baseAddress.map { $0 + channel * headDim }
+          nibble_combine(row, 1, vector, weight * vector[channel], headDim)
+        }
+      }
+    }
+    let trace = (0..<headDim).reduce(Float(0)) { $0 + result[$1 * headDim + $1] }
+    return result.map { $0 * (Float(headDim) / trace) }
+  }
+
   private func replaceRows(
     _ rows: UnsafeMutablePointer<Float>,
     count: Int,
