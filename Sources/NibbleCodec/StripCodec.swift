@@ -19,7 +19,7 @@ public struct StripCodec: Sendable {
   /// The calibrated transform of the rows, where the description asks for one.
   package let transform: RowTransform?
   /// The queries' second moments (headDim, headDim) where codes of keys are chosen by them.
-  private let metric: [Float]?
+  package let metric: [Float]?
   /// What is subtracted from rows where the sequence's own mean is not: the mean of the calibrated transform, unless it is zero.
   package let fixedMean: [Float]?
   /// The strip, or its parts in the order of their channels.
@@ -80,9 +80,6 @@ public struct StripCodec: Sendable {
     let calibrated = transform
     let transform = description.rotation == .aligned ? transform : nil
     self.transform = transform
-    metric =
-      description.shapesErrors && side == .keys
-      ? calibrated?.metric(isRotated: description.rotation == .hadamard) : nil
     fixedMean = transform.flatMap { $0.mean.contains { $0 != 0 } ? $0.mean : nil }
     var builder = StripLayoutBuilder(
       description: description,
@@ -101,6 +98,10 @@ public struct StripCodec: Sendable {
     } else {
       try builder.build()
     }
+    // The builder has refused transforms of another head dimension.
+    metric =
+      description.shapesErrors
+      ? calibrated?.metric(isRotated: description.rotation == .hadamard) : nil
     customByteCount = count
     parts = builder.parts
     bytes = builder.bytes

@@ -362,6 +362,9 @@ struct StripLayoutBuilder {
       because: "with shaping=queries a token has one scale"
     )
     try refuse(transform == nil, "shaping=queries", because: "no calibration is given")
+    if let transform, transform.headDim != headDim {
+      throw .invalidTransform(reason: "it has \(transform.headDim) channels, not \(headDim)")
+    }
   }
 
   private func refuse(_ refused: Bool, _ option: String, because reason: String) throws(CodecError)
