@@ -28,7 +28,7 @@ def floats(lines):
 
 @functools.cache
 def transform(name):
-    """One that cases with rotation=aligned name."""
+    """One that cases with rotation=aligned or shaping=queries name."""
     file = json.loads((VECTORS / "transforms" / f"{name}.json").read_text())
     mean, weights = floats([file["mean"], file["weights"]])
     return Transform(mean, floats(file["analysis"]), floats(file["synthesis"]), weights)

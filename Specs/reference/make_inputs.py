@@ -108,11 +108,23 @@ ALIGNED = [
     f"{word} rotation=aligned"
     for word in ["trellis:1", "trellis:2", "trellis:3", "trellis:4", "rotated:2", "rotated:3", "rotated:4"]
 ]
-# What follows `/` names the transform of cases with rotation=aligned.
+SHAPED = [
+    f"{word} shaping=queries"
+    for word in ["rotated:2", "rotated:3", "rotated:4", "linear:4", "linear:3", "clustered:3", "int8"]
+]
+SHAPED_ALSO = [
+    "linear:2 zero_point=false clip=search shaping=queries",
+    "linear:4 shaping=queries rotation=hadamard mean=removed",
+    "clustered:2 axis=none shaping=queries",
+]
+# What follows `/` names the transform of cases with rotation=aligned or shaping=queries.
 STEEP_64 = [f"{codec} / steep64" for codec in ALIGNED]
 EQUAL_64 = [f"{ALIGNED[2]} / equal64", f"{ALIGNED[5]} mean=removed / equal64"]
 STEEP_80 = [f"{codec} / steep80" for codec in ALIGNED]
 STEEP_40 = [f"{codec} / steep40" for codec in (ALIGNED[1], ALIGNED[2], ALIGNED[3], ALIGNED[5])]
+SHAPED_64 = [f"{codec} / steep64" for codec in SHAPED]
+SHAPED_80 = [f"{codec} / steep80" for codec in [*SHAPED, *SHAPED_ALSO]]
+SHAPED_40 = ["int8 zero_point=true shaping=queries / steep40"]
 # Name, channels, powers of ten that the weights fall by, size of the mean.
 TRANSFORMS = [
     ("steep40", 40, 5, 0.5),
@@ -125,10 +137,10 @@ FILES = [
     (16, 24, [*CODECS, *CLIPPED, *BCQ, *INTERCHANGE]),
     (16, 64, [*TRELLIS, *BALANCED, *OUTLIERS, *STEEP_64, EQUAL_64[0]]),
     (48, 24, ["float16", *FEW, "linear:2 axis=channel group=16", *TRELLIS]),
-    (64, 64, [*FEW[1:], *GROUPED, *BY_BLOCK, *BCQ, *BCQ_GROUPED, *BALANCED, "bcq:3 group=32 scales=balanced", *OUTLIERS, *TRELLIS, "trellis:4 mean=removed", *STEEP_64, *EQUAL_64]),
-    (64, 80, ["linear:4", "linear:4 group=16", "linear:4 axis=channel", *FEW[3:], *CLIPPED, *TRELLIS, *BCQ, *INTERCHANGE[:5], *STEEP_80]),
+    (64, 64, [*FEW[1:], *GROUPED, *BY_BLOCK, *BCQ, *BCQ_GROUPED, *BALANCED, "bcq:3 group=32 scales=balanced", *OUTLIERS, *TRELLIS, "trellis:4 mean=removed", *STEEP_64, *EQUAL_64, *SHAPED_64]),
+    (64, 80, ["linear:4", "linear:4 group=16", "linear:4 axis=channel", *FEW[3:], *CLIPPED, *TRELLIS, *BCQ, *INTERCHANGE[:5], *STEEP_80, *SHAPED_80]),
     (128, 8, ["float16", "float32", *FEW, *BY_BLOCK, "clustered:3 axis=channel", *BALANCED[:3], *OUTLIERS[:4]]),
-    (128, 40, STEEP_40),
+    (128, 40, [*STEEP_40, *SHAPED_40]),
 ]
 
 
@@ -197,6 +209,10 @@ def case(text, side, shown):
     }
 
 
+def sides(codec):
+    return ["keys"] if "shaping=queries" in codec else ["keys", "values"]
+
+
 def main():
     for transform in TRANSFORMS:
         write_transform(*transform)
@@ -214,7 +230,7 @@ def main():
             "page_tokens": tokens,
             "rows": [hexadecimal(row) for row in rows],
             "mean": hexadecimal(offset),
-            "cases": [case(codec, side, shown) for codec in codecs for side in ("keys", "values")],
+            "cases": [case(codec, side, shown) for codec in codecs for side in sides(codec)],
         }
         path = VECTORS / f"{tokens}x{channels}.json"
         path.write_text(json.dumps(file, indent=1) + "\n")

@@ -15,6 +15,7 @@ from nibble_page import (
     F,
     chain_pieces,
     decode_codes,
+    dot,
     entries,
     from_bfloat16,
     from_float16,
@@ -30,6 +31,7 @@ from nibble_page import (
     to_float16,
     transform,
 )
+from nibble_shape import shape
 from nibble_trellis import UNIT, search, trellis_table
 
 SMALLEST = F(1.2e-38)
@@ -71,6 +73,8 @@ def encode(strip, rows, mean=None):
             codes = None
         else:
             codes = encode_even(strip, rows, side)
+        if strip.codec.shaped:
+            codes = shape(strip, rows, codes, side)
     if codes is not None:
         data = pack(strip, codes)
     if strip.codec.name == "bcq":
@@ -159,21 +163,6 @@ def root_mean_square(values):
     """Of the last axis."""
     flat = values.reshape(-1, values.shape[-1])
     return np.array([one_root_mean_square(x) for x in flat], F).reshape(values.shape[:-1])
-
-
-def dot(a, b):
-    """Sums over the last axis, in sixteen lanes."""
-    products = a * b
-    whole = products.shape[-1] // 16 * 16
-    lanes = np.zeros((*products.shape[:-1], 16), F)
-    for i in range(0, whole, 16):
-        lanes = lanes + products[..., i : i + 16]
-    lanes = lanes[..., :8] + lanes[..., 8:]
-    lanes = lanes[..., :4] + lanes[..., 4:]
-    rest = np.zeros(products.shape[:-1], F)
-    for i in range(whole, products.shape[-1]):
-        rest = rest + products[..., i]
-    return ((lanes[..., 0] + lanes[..., 2]) + (lanes[..., 1] + lanes[..., 3])) + rest
 
 
 def one_root_mean_square(x):

@@ -55,6 +55,7 @@ class Codec:
     clip: bool = False
     outliers: float = 0.0  # percent of a block's values
     balanced: bool = False  # scales by channel beside those by token
+    shaped: bool = False  # whether codes of keys follow the queries: the encoder's affair
     blocks: str = "channels"  # what chooses a codebook
     format: str = "mxfp4"
     rotation: str = "none"  # or hadamard, aligned
@@ -84,6 +85,8 @@ def parse_codec(text):
             codec.clip = value == "search"
         elif key == "scales" and value in ("balanced", "plain"):
             codec.balanced = value == "balanced"
+        elif key == "shaping" and value in ("queries", "none"):
+            codec.shaped = value == "queries"
         elif key == "outliers" and 0 <= float(value) <= 10:
             codec.outliers = float(value)
         elif key == "format" and value in interchange.BLOCK and name == "microscaling":
@@ -111,6 +114,11 @@ def parse_codec(text):
             raise PageError("only rotated and trellis have codes of several rates")
         if codec.group or codec.balanced or codec.outliers:
             raise PageError("with rotation=aligned the coefficients share one scale")
+    if codec.shaped:
+        if name not in ("int8", "linear", "clustered", "rotated") or codec.rotation == "aligned":
+            raise PageError("shaping is for codes of single values, without rotation=aligned")
+        if codec.axis == "channel" or codec.group or codec.balanced or codec.outliers:
+            raise PageError("with shaping=queries a token has one scale")
     if codec.outliers and (name in ROWS or name in OPAQUE):
         raise PageError("outliers are kept beside codes in tiles")
     if codec.balanced and (name in ROWS or name in OPAQUE or codec.axis != "token"):
@@ -148,7 +156,7 @@ class Strip:
     is_values: bool
     channels: int
     tokens: int
-    transform: Transform | None = None  # with rotation=aligned
+    transform: Transform | None = None  # with rotation=aligned or shaping=queries
 
     def __post_init__(self):
         codec, tokens, channels = self.codec, self.tokens, self.channels
@@ -156,6 +164,11 @@ class Strip:
             raise PageError(f"a page of {tokens} tokens is not possible")
         if channels % 8 or not 8 <= channels <= 512:
             raise PageError(f"head dimension {channels} is not possible")
+        if codec.shaped:
+            if self.is_values:
+                raise PageError("queries look at keys alone")
+            if self.transform is None or len(self.transform.weights) != channels:
+                raise PageError("shaping=queries needs a transform of the head dimension")
         self.padded = (channels + 15) // 16 * 16
         self.block_tokens = min(tokens, 64)
         self.group = channels
@@ -416,6 +429,24 @@ def from_float16(bits):
 def to_float16(values):
     with np.errstate(over="ignore"):
         return np.asarray(values, F).astype(np.float16).view(np.uint16)
+
+
+# ---- codecs.md: sums
+
+
+def dot(a, b):
+    """Sums over the last axis, in sixteen lanes."""
+    products = a * b
+    whole = products.shape[-1] // 16 * 16
+    lanes = np.zeros((*products.shape[:-1], 16), F)
+    for i in range(0, whole, 16):
+        lanes = lanes + products[..., i : i + 16]
+    lanes = lanes[..., :8] + lanes[..., 8:]
+    lanes = lanes[..., :4] + lanes[..., 4:]
+    rest = np.zeros(products.shape[:-1], F)
+    for i in range(whole, products.shape[-1]):
+        rest = rest + products[..., i]
+    return ((lanes[..., 0] + lanes[..., 2]) + (lanes[..., 1] + lanes[..., 3])) + rest
 
 
 # ---- codecs.md: rotation

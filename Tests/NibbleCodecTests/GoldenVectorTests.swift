@@ -48,7 +48,7 @@ private struct VectorFile: Decodable {
 
   struct Vector: Decodable {
     var codec: String
-    /// With `rotation=aligned`: a file of the folder `transforms`.
+    /// With `rotation=aligned` or `shaping=queries`: a file of the folder `transforms`.
     var transform: String?
     var side: KVSide
     var codes: [String]
