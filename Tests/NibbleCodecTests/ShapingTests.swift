@@ -110,13 +110,16 @@ import Testing
       transform: transform
     )
     let rows = standardNormal(tokens * headDim, seed: 8)
-    let decoded = try strip.decode(try strip.encode(rows.span))
+    let bytes = try strip.encode(rows.span)
+    let decoded = try strip.decode(bytes)
     let costs = Self.costs(rows, decoded, metric)
     var open = 0
     for index in rows.indices {
       let token = index / headDim
-      let far = decoded[token * headDim..<(token + 1) * headDim].map(abs).max() ?? 0
-      for step in [-2 * far / 7, 2 * far / 7] where abs(decoded[index] + step) <= far * 1.01 {
+      let place = strip.bytes.codes + 2 * token
+      let bits = UInt32(bytes[place]) | UInt32(bytes[place + 1]) << 8
+      let scale = Float(bitPattern: bits << 16)
+      for step in [-2 * scale, 2 * scale] where abs(decoded[index] + step) < 7.5 * scale {
         var moved = decoded
         moved[index] += step
         if Self.costs(rows, moved, metric)[token] < costs[token] * (1 - 1e-4) { open += 1 }
