@@ -65,39 +65,27 @@ struct SymmetricMatrix {
         let t = (theta < 0 ? -1 : 1) / (abs(theta) + (theta * theta + 1).squareRoot())
         let c = 1 / (t * t + 1).squareRoot()
         let s = t * c
-        rotateRows(a, p, q, c, s)
-        rotateColumns(a, p, q, c, s)
-        rotateRows(vectors, p, q, c, s)
+        rotate(a, p * size, q * size, step: 1, c, s)
+        rotate(a, p, q, step: size, c, s)
+        rotate(vectors, p * size, q * size, step: 1, c, s)
       }
     }
     return isChanged
   }
 
-  private func rotateRows(
+  /// Rotates two rows (`step` 1, beginning `size` apart) or two columns (`step` `size`, beginning side by side).
+  private func rotate(
     _ m: UnsafeMutableBufferPointer<Double>,
     _ p: Int,
     _ q: Int,
+    step: Int,
     _ c: Double,
     _ s: Double
   ) {
-    for k in 0..<size {
-      let (x, y) = (m[p * size + k], m[q * size + k])
-      m[p * size + k] = c * x - s * y
-      m[q * size + k] = s * x + c * y
-    }
-  }
-
-  private func rotateColumns(
-    _ m: UnsafeMutableBufferPointer<Double>,
-    _ p: Int,
-    _ q: Int,
-    _ c: Double,
-    _ s: Double
-  ) {
-    for k in 0..<size {
-      let (x, y) = (m[k * size + p], m[k * size + q])
-      m[k * size + p] = c * x - s * y
-      m[k * size + q] = s * x + c * y
+    for k in stride(from: 0, to: size * step, by: step) {
+      let (x, y) = (m[p + k], m[q + k])
+      m[p + k] = c * x - s * y
+      m[q + k] = s * x + c * y
     }
   }
 
