@@ -25,6 +25,7 @@ public final class KVCache: Sendable {
   let workers: Workers
   let layers: [LayerKernels]
   let scratch: ScratchStore
+  let sealScratch: SealScratchStore
   let gatherer: StatisticsGatherer?
   let sequenceCount = Atomic(0)
 
@@ -70,6 +71,7 @@ public final class KVCache: Sendable {
     workers = Workers(count: count)
     pool = PagePool(budget: budget)
     layers = (0..<model.layers).map { LayerKernels(plan: plan, layer: $0) }
+    sealScratch = SealScratchStore(plan: plan)
     gatherer = gathersStatistics ? StatisticsGatherer(plan: plan) : nil
     scratch = try ScratchStore(pool: pool, workers: count, headDim: model.headDim)
     if let refused = nibble_refused_isa() {
@@ -130,7 +132,9 @@ public final class KVCache: Sendable {
       plan: layers[layer].plan,
       geometry: layers[layer].geometry,
       pool: pool,
-      workers: workers
+      workers: workers,
+      scratch: sealScratch,
+      phase: Double(layer) / Double(layers.count)
     )
   }
 }

@@ -8,6 +8,9 @@ struct LayerWriter {
   let geometry: LayerGeometry
   let pool: PagePool
   let workers: Workers
+  let scratch: SealScratchStore
+  /// 0 ..< 1: shifts the work of one layer against that of another.
+  let phase: Double
 
   /// Rows of one append: (tokens, kvHeads, headDim), already checked.
   struct Rows {
@@ -54,6 +57,8 @@ struct LayerWriter {
     try sealOldPages(of: &state)
     let fresh = try prepare(rows.count, for: &state)
     write(rows, to: &state, fresh: fresh)
+    // Prefill seals whole pages anyway, on all threads.
+    if rows.count < geometry.pageTokens { encodeAhead(of: &state) }
   }
 
   // MARK: - Prepare

@@ -28,7 +28,7 @@ struct LayerMeans: Sendable {
 
   struct Frame: Sendable {
     let firstPage: Int
-    let means: StripMeans
+    var means: StripMeans
   }
 
   /// Nothing seen yet; `nil` if no codec of the layer removes a mean.
@@ -54,18 +54,23 @@ struct LayerMeans: Sendable {
     return result
   }
 
-  /// Takes in the mean rows of the page that is sealed next, and begins new vectors where it is time.
-  mutating func add(page: Int, keyMeans: [[Float]?], valueMeans: [[Float]?]) {
-    for head in keys.indices {
-      if let mean = keyMeans[head] { keys[head]?.add(mean) }
-      if let mean = valueMeans[head] { values[head]?.add(mean) }
+  /// Takes in the mean row of a strip, and begins new vectors where it is time.
+  ///
+  /// Strips come page by page in the order of KV heads, keys before values.
+  mutating func learn(_ mean: UnsafePointer<Float>, page: Int, head: Int, side: KVSide) {
+    if frames.last?.firstPage != page, frames.isEmpty || MeanSchedule.renews(atPage: page) {
+      let none = [[Float]?](repeating: nil, count: keys.count)
+      frames.append(Frame(firstPage: page, means: StripMeans(keys: none, values: none)))
     }
-    if frames.isEmpty || MeanSchedule.renews(atPage: page) {
-      let means = StripMeans(
-        keys: keys.map { $0?.estimate },
-        values: values.map { $0?.estimate }
-      )
-      frames.append(Frame(firstPage: page, means: means))
+    let last = frames.count - 1
+    let isNew = frames[last].firstPage == page
+    switch side {
+    case .keys:
+      keys[head]?.add(mean)
+      if isNew { frames[last].means.keys[head] = keys[head]?.estimate }
+    case .values:
+      values[head]?.add(mean)
+      if isNew { frames[last].means.values[head] = values[head]?.estimate }
     }
   }
 
@@ -90,7 +95,7 @@ struct LayerMeans: Sendable {
       squares = sums
     }
 
-    mutating func add(_ mean: [Float]) {
+    mutating func add(_ mean: UnsafePointer<Float>) {
       pages += 1
       for channel in sums.indices {
         let value = Double(mean[channel])

@@ -14,6 +14,10 @@ extension LayerWriter {
   /// error that sealing gave them, and may be sealed again.
   func truncate(_ state: inout LayerState, to tokens: Int, page: Page?) throws(KVError) {
     let kept = geometry.pageCount(of: tokens)
+    if geometry.pagedTokens(of: tokens) / geometry.pageTokens <= state.sealedCount {
+      // The page that is encoded ahead loses rows.
+      state.ahead = nil
+    }
     if cutsSealedPage(state, at: tokens), let page {
       try decode(page: kept - 1, of: state, into: page)
       state.keepPages(kept)

@@ -16,6 +16,8 @@ struct LayerState: Sendable {
   var sealedCount = 0
   /// What was subtracted from sealed rows; `nil` before the first page is sealed, and where nothing is subtracted.
   var means: LayerMeans?
+  /// What is encoded already of the page that will be sealed next.
+  var ahead: PageAhead?
   /// Base addresses of `pages`, as the kernels take them.
   private(set) var addresses: [Address] = []
 
@@ -37,6 +39,15 @@ struct LayerState: Sendable {
     pages.removeLast(pages.count - count)
     addresses.removeLast(addresses.count - count)
   }
+}
+
+/// A page that is encoded strip by strip while its rows still serve exactly.
+struct PageAhead: Sendable {
+  var page: Page
+  /// Strips that are encoded, in the order of KV heads, keys before values.
+  var stripCount = 0
+  /// The layer's means with those of these strips.
+  var means: LayerMeans?
 }
 
 /// The numbers that decide where a token lies.
@@ -72,5 +83,20 @@ struct LayerGeometry: Sendable {
   /// Pages all of whose tokens are older than the `recent` newest of `tokens`.
   func sealablePages(of tokens: Int) -> Int {
     seals ? max(0, tokens - sinks - recent) / pageTokens : 0
+  }
+
+  /// Strips of the next page to seal that should be encoded once there are `tokens`.
+  ///
+  /// The work spreads over the last tokens before the page is due: `pageTokens` of them, or `recent` if that is
+  /// less, because the page must be full.
+  ///
+  /// - Parameter phase: 0 ..< 1; what shifts the steps of one layer against those of another.
+  func stripsAhead(of tokens: Int, sealedPages: Int, stripsOfPage: Int, phase: Double) -> Int {
+    let span = min(recent, pageTokens)
+    guard seals, span > 0 else { return 0 }
+    let due = sinks + recent + (sealedPages + 1) * pageTokens
+    let passed = tokens - (due - span)
+    guard passed > 0 else { return 0 }
+    return min(stripsOfPage, Int(Double(stripsOfPage * passed) / Double(span) + phase))
   }
 }

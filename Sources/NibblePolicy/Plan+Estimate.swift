@@ -31,6 +31,7 @@ extension Plan {
     let chunk = min(chunk, AppendStep.tokens)
     let sealed = sealedPages(before: context == 0 ? 0 : (context - 1) / chunk * chunk)
     let tailPages = mostTailPages(context: context, chunk: chunk)
+    let ahead = pagesAhead(context: context, chunk: chunk, sealed: sealed)
     let hasSinks = policy.sinks > 0 && context > 0
 
     var estimate = MemoryEstimate()
@@ -38,7 +39,8 @@ extension Plan {
     for layer in layers {
       estimate.addSealed(layer, pages: sealed)
       estimate.tail += tailPages * layer.exactLayout.byteCount
-      pages.add(sealed, of: layer.pageLayout.byteCount)
+      estimate.tail += ahead * layer.pageLayout.byteCount
+      pages.add(sealed + ahead, of: layer.pageLayout.byteCount)
       pages.add(tailPages, of: layer.exactLayout.byteCount)
       if hasSinks {
         estimate.sinks += layer.sinkLayout.byteCount
@@ -65,6 +67,14 @@ extension Plan {
   /// Pages that the next append finds sealed or seals, when `tokens` are there before it.
   private func sealedPages(before tokens: Int) -> Int {
     max(0, tokens - policy.sinks - policy.recent) / policy.pageTokens
+  }
+
+  /// Pages that small appends begin to encode before they are due.
+  private func pagesAhead(context: Int, chunk: Int, sealed: Int) -> Int {
+    guard chunk < policy.pageTokens else { return 0 }
+    let span = min(policy.recent, policy.pageTokens)
+    guard span > 0 else { return 0 }
+    return min(1, max(0, sealedPages(before: context + span) - sealed))
   }
 
   /// The most exact pages that one layer holds after any append.

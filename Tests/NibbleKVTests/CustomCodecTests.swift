@@ -139,7 +139,7 @@ private struct Coarse: CustomCodec {
 }
 
 /// The floats themselves.
-private struct Floats: CustomCodec {
+struct Floats: CustomCodec {
   let name = "floats"
 
   func byteCount(tokens: Int, headDim: Int) -> Int { tokens * headDim * 4 }

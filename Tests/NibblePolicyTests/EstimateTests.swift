@@ -81,8 +81,15 @@ import Testing
       mostExact = max(mostExact, begun - sealed)
     }
 
+    // Appends shorter than a page encode the next one while its tokens are still in the window.
+    let due = policy.sinks + policy.recent + (sealed + 1) * policy.pageTokens
+    let span = min(policy.recent, policy.pageTokens)
+    let ahead = chunk < policy.pageTokens && tokens >= due - span && span > 0 ? 1 : 0
+
     let estimate = try plan.estimate(context: context, chunk: chunk, threads: 1)
-    #expect(estimate.tail == 2 * mostExact * plan.layers[0].exactLayout.byteCount)
+    let layer = plan.layers[0]
+    let exact = mostExact * layer.exactLayout.byteCount
+    #expect(estimate.tail == 2 * (exact + ahead * layer.pageLayout.byteCount))
     #expect(estimate.compressedTokens == sealed * policy.pageTokens)
   }
 
