@@ -90,7 +90,7 @@ struct LayerGeometry: Sendable {
   /// The work spreads over the last tokens before the page is due: `pageTokens` of them, or `recent` if that is
   /// less, because the page must be full.
   ///
-  /// - Parameter phase: 0 ..< 1; what shifts the steps of one layer against those of another.
+  /// `phase` (0 ..< 1) shifts the steps of one layer against those of another.
   func stripsAhead(of tokens: Int, sealedPages: Int, stripsOfPage: Int, phase: Double) -> Int {
     let span = min(recent, pageTokens)
     guard seals, span > 0 else { return 0 }
