@@ -104,6 +104,7 @@ let package = Package(
     .target(name: "NibbleC", dependencies: ["NibbleKV"], swiftSettings: swiftSettings),
 
     // MARK: - Tests
+    .target(name: "CTestSupport", path: "Tests/CTestSupport", cSettings: cSettings),
     .testTarget(
       name: "NibbleCodecTests",
       dependencies: ["NibbleCodec", "NibbleFiles", "CNibble"],
@@ -116,7 +117,7 @@ let package = Package(
     ),
     .testTarget(
       name: "NibbleKVTests",
-      dependencies: ["NibbleKV", "CNibble"],
+      dependencies: ["NibbleKV", "CNibble", "CTestSupport"],
       swiftSettings: swiftSettings
     ),
     .testTarget(

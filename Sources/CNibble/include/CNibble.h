@@ -233,6 +233,17 @@ bool nibble_test_weigh(const char *isa, nibble_kind kind, const uint8_t *codes, 
                        int32_t block_tokens, int32_t padded_channels, const uint8_t *weights,
                        int32_t rows, int32_t *out);
 
+// ---- Threads
+
+// Tells the processor that the thread is waiting for another, for some tens of cycles.
+static inline void nibble_pause(void) {
+#if defined(__x86_64__) || defined(__i386__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  __asm__ volatile("isb" ::: "memory");
+#endif
+}
+
 // ---- Measurement
 
 // Reads `bytes` bytes (a multiple of 512) and returns the sum of their 64-bit words: plain read

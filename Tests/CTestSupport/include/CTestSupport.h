@@ -1,0 +1,18 @@
+// What tests need of the system and cannot have from Swift.
+#ifndef CTESTSUPPORT_H
+#define CTESTSUPPORT_H
+
+#include <stdbool.h>
+
+// Whether allocations can be counted: with glibc, and without a sanitizer, which brings an
+// allocator of its own.
+bool test_can_count_allocations(void);
+// Begins or ends the counting of what the calling thread allocates.
+void test_watch_thread(bool is_watched);
+// Allocations of all watched threads so far: calls of malloc, calloc, realloc and the like.
+long test_allocations(void);
+
+// Calls `body` in a fork of this process. Whether it returned true within `seconds`.
+bool test_in_fork(bool (*body)(void *context), void *context, unsigned seconds);
+
+#endif
