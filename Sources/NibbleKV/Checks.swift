@@ -64,7 +64,7 @@ enum AppendCheck {
 
 /// What must hold before attention runs.
 enum AttendCheck {
-  /// Throws unless queries, output and options fit.
+  /// Throws unless queries, output and options fit; `sequence` is which of several the queries are for.
   ///
   /// - Returns: The number of query tokens.
   @discardableResult
@@ -74,7 +74,8 @@ enum AttendCheck {
     layer: Int,
     tokens: Int,
     shape: ModelShape,
-    options: AttentionOptions
+    options: AttentionOptions,
+    sequence: Int? = nil
   ) throws(KVError) -> Int {
     guard layer >= 0, layer < shape.layers else {
       throw .layerOutOfRange(layer: layer, layers: shape.layers)
@@ -93,7 +94,7 @@ enum AttendCheck {
     let wrong = nibble_first_outside(queries.baseAddress, queries.count, limit)
     guard wrong < 0 else {
       throw .valueOutOfRange(
-        what: "query",
+        what: "query" + (sequence.map { " of sequence \($0)" } ?? ""),
         layer: layer,
         token: wrong / row,
         head: wrong % row / shape.headDim,

@@ -119,30 +119,20 @@ public final class KVSequence: KeyValueStore {
       throw .layerOutOfRange(layer: layer, layers: shape.layers)
     }
     try state.withLock { layers throws(KVError) in
-      let count = try AttendCheck.check(
+      let call = try AttentionCall(
+        cache: cache,
+        state: layers[layer],
         queries: queries,
-        output: output.count,
         layer: layer,
-        tokens: layers[layer].tokenCount,
-        shape: shape,
-        options: options
+        options: options,
+        output: output
       )
-      guard let source = queries.baseAddress, let target = output.baseAddress else { return }
+      guard let call else { return }
       let scratch = try cache.scratch.take()
       defer { cache.scratch.giveBack(scratch) }
-      let call = AttentionCall(
-        layer: layer,
-        kernels: cache.layers[layer],
-        state: layers[layer],
-        shape: shape,
-        options: options,
-        queries: source,
-        queryTokens: count,
-        output: target
-      )
-      try call.run(workers: cache.workers, scratch: scratch)
-      let position = layers[layer].tokenCount - count
-      cache.gatherer?.add(queries: source, count: count, position: position, layer: layer)
+      scratch.add(call)
+      try scratch.run(workers: cache.workers)
+      cache.gatherer?.add(queriesOf: call)
     }
   }
 
@@ -190,6 +180,9 @@ public final class KVSequence: KeyValueStore {
 
   /// The layers as they are now; shares their pages.
   func snapshot() -> [LayerState] { state.withLock { $0 } }
+
+  /// One layer as it is now; shares its pages.
+  func snapshot(layer: Int) -> LayerState { state.withLock { $0[layer] } }
 
   /// What the sequence holds.
   public var statistics: SequenceStatistics {

@@ -43,15 +43,10 @@ struct LayerMeans: Sendable {
     frames.last { $0.firstPage <= page }?.means
   }
 
-  /// Ranges of `pages` that share vectors, in order.
-  func stretches(of pages: Range<Int>) -> [Range<Int>] {
-    var result: [Range<Int>] = []
-    for (index, frame) in frames.enumerated() {
-      let end = index + 1 < frames.count ? frames[index + 1].firstPage : Int.max
-      let stretch = pages.clamped(to: frame.firstPage..<end)
-      if !stretch.isEmpty { result.append(stretch) }
-    }
-    return result
+  /// The first of `pages`, as many as share vectors.
+  func firstStretch(of pages: Range<Int>) -> Range<Int> {
+    let next = frames.first { $0.firstPage > pages.lowerBound }
+    return pages.clamped(to: pages.lowerBound..<(next?.firstPage ?? .max))
   }
 
   /// Takes in the mean row of a strip, and begins new vectors where it is time.

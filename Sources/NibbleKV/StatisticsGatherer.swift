@@ -42,14 +42,16 @@ final class StatisticsGatherer: Sendable {
     }
   }
 
-  func add(queries: UnsafePointer<Float>, count: Int, position: Int, layer: Int) {
+  func add(queriesOf call: AttentionCall) {
+    let count = call.queryTokens
+    let position = call.state.tokenCount - count
     let skipped = min(count, max(0, sinks - position))
     let group = shape.queryHeads / shape.kvHeads
     let rowLength = shape.queryHeads * shape.headDim
-    layers[layer].heads.withLock { heads in
+    layers[call.layer].heads.withLock { heads in
       for head in 0..<shape.queryHeads {
         heads[head / group].add(
-          queries: queries + skipped * rowLength + head * shape.headDim,
+          queries: call.queries + skipped * rowLength + head * shape.headDim,
           count: count - skipped,
           stride: rowLength
         )

@@ -70,6 +70,54 @@ import Testing
     #expect(try trunk.attended(queries, layer: 1) == expected)
   }
 
+  /// Calls over several sequences, one of which grows meanwhile and each of which is forked, among calls over one.
+  @Test(arguments: ["rotated:4@mean=removed", "float16"], [1, 4])
+  func batchesBesideEverythingElse(policy: String, threads: Int) async throws {
+    let policy = try Policy(argument: policy + "@page_tokens=16@recent=20")
+    let cache = try KVCache(model: Self.shape, policy: policy, threads: threads)
+    let rows = TokenRows(330, shape: Self.shape, seed: 5)
+    let queries = randomQueries(shape: Self.shape)
+    let still = cache.makeSequence()
+    try rows.append(0..<330, by: 50, to: still)
+    let ofStill = try still.attended(queries)
+    let growing = cache.makeSequence()
+    try rows.append(0..<30, to: growing)
+    let twin = growing.fork()
+    var ofGrowing = [try twin.attended(queries)]
+    for token in 30..<330 {
+      try rows.append(token..<token + 1, to: twin)
+      ofGrowing.append(try twin.attended(queries))
+    }
+    let expected = ofGrowing
+    let lives = try (0..<4).map { try Self.live(cache.makeSequence(), seed: $0) }
+    try await withThrowingTaskGroup(of: Void.self) { group in
+      group.addTask { try rows.append(30..<330, by: 1, to: growing) }
+      for index in 0..<4 {
+        group.addTask {
+          let outputs = try Self.live(cache.makeSequence(), seed: UInt64(index))
+          #expect(outputs == lives[index])
+        }
+        group.addTask {
+          var length = 0
+          for _ in 0..<60 {
+            let fork = still.fork()
+            let outputs = try cache.attended(
+              [still, growing, fork],
+              queries + queries + queries
+            )
+            #expect(Array(outputs.prefix(queries.count)) == ofStill)
+            #expect(Array(outputs.suffix(queries.count)) == ofStill)
+            // What it held at some moment, no earlier than the last.
+            let middle = Array(outputs[queries.count..<2 * queries.count])
+            length = try #require(expected[length...].firstIndex(of: middle))
+          }
+        }
+      }
+      try await group.waitForAll()
+    }
+    #expect(try growing.attended(queries) == expected.last)
+  }
+
   /// Eight tasks fill sequences of which two fit: those that are refused let go, and nobody is harmed.
   @Test func tasksCompeteForABudget() async throws {
     // A sequence has 25 pages of 131,072 bytes, sixteen in a slab, and a sink page in a slab of its own.

@@ -2,16 +2,11 @@ internal import CNibble
 import NibbleCodec
 import NibblePolicy
 
-#if canImport(Glibc)
-import Glibc
-#elseif canImport(Darwin)
-import Darwin
-#endif
-
-/// One call of attention: a layer's newest queries over its sink page, sealed pages and exact pages.
+/// Attention of one sequence: a layer's newest queries over its sink page, sealed pages and exact pages.
 ///
 /// Work is cut into items of (KV head, block of query tokens, segment of pages). The cut depends on shapes alone and
-/// results are combined in the order of the segments, so the number of threads never changes the output.
+/// results are combined in the order of the segments, so neither the number of threads nor what else is computed at the
+/// same time ever changes the output.
 struct AttentionCall {
   let layer: Int
   let kernels: LayerKernels
@@ -22,64 +17,47 @@ struct AttentionCall {
   let queryTokens: Int
   let output: UnsafeMutablePointer<Float>
 
-  private var dim: Int { shape.headDim }
-  private var padded: Int { (dim + 15) & ~15 }
-  private var group: Int { shape.queryHeads / shape.kvHeads }
-
-  func run(workers: Workers, scratch: CallScratch) throws(KVError) {
-    guard queryTokens > 0 else { return }
-    let cut = Cut(call: self)
-    let failure = FirstFailure()
-    guard cut.segments > 1 else {
-      workers.run(items: cut.itemCount) { item, worker in
-        let memory = scratch.workers[worker]
-        do throws(KVError) {
-          try attend(cut.item(item), into: memory.combined, memory: memory)
-          try finish(cut.item(item), memory.combined)
-        } catch {
-          failure.record(error, item: item)
-        }
-      }
-      try failure.rethrow()
-      return
-    }
-    let floats = CombinedRows.floatCount(rows: cut.rowsOfBlock, padded: padded)
-    let results = Results(
-      base: try scratch.results(count: cut.itemCount * floats),
-      floats: floats
+  /// Checks the input of a call; `nil` if there are no queries.
+  ///
+  /// Errors name `sequence`, which of several it is.
+  init?(
+    cache: KVCache,
+    state: LayerState,
+    queries: UnsafeBufferPointer<Float>,
+    layer: Int,
+    options: AttentionOptions,
+    output: UnsafeMutableBufferPointer<Float>,
+    sequence: Int? = nil
+  ) throws(KVError) {
+    queryTokens = try AttendCheck.check(
+      queries: queries,
+      output: output.count,
+      layer: layer,
+      tokens: state.tokenCount,
+      shape: cache.shape,
+      options: options,
+      sequence: sequence
     )
-    workers.run(items: cut.itemCount) { item, worker in
-      let combined = results.rows(item, count: cut.rowsOfBlock, padded: padded)
-      do throws(KVError) {
-        try attend(cut.item(item), into: combined, memory: scratch.workers[worker])
-      } catch {
-        failure.record(error, item: item)
-      }
+    guard queryTokens > 0, let source = queries.baseAddress, let target = output.baseAddress else {
+      return nil
     }
-    try failure.rethrow()
-    for first in stride(from: 0, to: cut.itemCount, by: cut.segments) {
-      let total = results.rows(first, count: cut.rowsOfBlock, padded: padded)
-      let item = cut.item(first)
-      for segment in 1..<cut.segments {
-        let part = results.rows(first + segment, count: cut.rowsOfBlock, padded: padded)
-        add(part, to: total, rows: item.rowCount)
-      }
-      try finish(item, total)
-    }
+    self.layer = layer
+    kernels = cache.layers[layer]
+    self.state = state
+    shape = cache.shape
+    self.options = options
+    self.queries = source
+    self.output = target
   }
 
-  private struct Results: @unchecked Sendable {
-    let base: UnsafeMutablePointer<Float>
-    let floats: Int
-
-    func rows(_ item: Int, count: Int, padded: Int) -> CombinedRows {
-      CombinedRows(base: base + item * floats, rows: count, padded: padded)
-    }
-  }
+  var dim: Int { shape.headDim }
+  var padded: Int { (dim + 15) & ~15 }
+  var group: Int { shape.queryHeads / shape.kvHeads }
 
   // MARK: - One item
 
-  private func attend(
+  /// Attends with the item's queries over its pages, into `combined`, which is reset first.
+  func attend(
     _ item: Cut.Item,
     into combined: CombinedRows,
     memory: WorkerScratch
@@ -96,12 +74,20 @@ struct AttentionCall {
       if kernels.decodes(head: item.head) {
         try runDecoded(item, memory, into: combined)
       } else {
-        for pages in state.means?.stretches(of: item.sealed) ?? [item.sealed] {
-          run(pages: pages, of: .sealed, item, memory, into: combined)
-        }
+        runSealed(item, memory, into: combined)
       }
     }
     if !item.exact.isEmpty { run(pages: item.exact, of: .exact, item, memory, into: combined) }
+  }
+
+  /// Pages that share their means are one run.
+  private func runSealed(_ item: Cut.Item, _ memory: WorkerScratch, into combined: CombinedRows) {
+    var rest = item.sealed
+    while !rest.isEmpty {
+      let pages = state.means?.firstStretch(of: rest) ?? rest
+      run(pages: pages, of: .sealed, item, memory, into: combined)
+      rest = pages.upperBound..<rest.upperBound
+    }
   }
 
   private func run(
@@ -143,7 +129,7 @@ struct AttentionCall {
   }
 
   /// The row, in queries and output, of a query token and a member of the item's part of the group.
-  private func row(of token: Int, _ item: Cut.Item, member: Int) -> Int {
+  func row(of token: Int, _ item: Cut.Item, member: Int) -> Int {
     token * shape.queryHeads + item.head * group + item.members.lowerBound + member
   }
 
@@ -240,10 +226,10 @@ struct AttentionCall {
     let values = kernels.plan.values[head]
     let source = kernels.offsets(.sealed, head: head)
     let target = kernels.offsets(.decoded, head: head)
-    let page = memory.decodedPage(bytes: kernels.decodedByteCount(head: head))
-    let bytes = page.assumingMemoryBound(to: UInt8.self)
-    let rows = UnsafeMutablePointer<Float>.allocate(capacity: keys.valueCount)
-    defer { rows.deallocate() }
+    let (bytes, rows) = memory.decodedPage(
+      bytes: kernels.decodedByteCount(head: head),
+      values: keys.valueCount
+    )
     let first = memory.positions[0] - Int64(options.window ?? state.tokenCount)
     for index in item.sealed {
       // Behind every row's window, or ahead of every row: nothing to decode.
@@ -288,83 +274,6 @@ struct AttentionCall {
         lastTokens: geometry.pageTokens
       )
       withAddress(bytes) { run(pageRun, $0, item, memory, into: combined) }
-    }
-  }
-
-  // MARK: - Combining
-
-  /// Adds a partial result to the rows it belongs to; the mean of values counts with the weights that met it.
-  private func add(
-    _ partial: WorkerScratch,
-    rows: Int,
-    isTransformed: Bool,
-    mean: [Float]?,
-    to combined: CombinedRows
-  ) {
-    for row in 0..<rows {
-      let top = partial.maximum[row]
-      guard top > -.infinity else { continue }
-      let (old, new) = rescale(combined, row: row, to: top, sum: partial.sum[row])
-      let source = partial.accumulator + row * padded
-      if isTransformed {
-        nibble_combine(combined.transformed(row), old, source, new, padded)
-        nibble_combine(combined.plain(row), old, source, 0, padded)
-      } else {
-        nibble_combine(combined.plain(row), old, source, new, padded)
-        nibble_combine(combined.transformed(row), old, source, 0, padded)
-      }
-      if let mean {
-        mean.withUnsafeBufferPointer {
-          nibble_combine(combined.plain(row), 1, $0.baseAddress, new * partial.sum[row], dim)
-        }
-      }
-    }
-  }
-
-  private func add(_ part: CombinedRows, to total: CombinedRows, rows: Int) {
-    for row in 0..<rows {
-      let top = part.maximum[row]
-      guard top > -.infinity else { continue }
-      let (old, new) = rescale(total, row: row, to: top, sum: part.sum[row])
-      nibble_combine(total.plain(row), old, part.plain(row), new, 2 * padded)
-    }
-  }
-
-  /// Raises a row's maximum to cover `top` and adds `sum`; returns the factors of what was there and of what comes.
-  private func rescale(
-    _ combined: CombinedRows,
-    row: Int,
-    to top: Float,
-    sum: Float
-  ) -> (old: Float, new: Float) {
-    let maximum = max(combined.maximum[row], top)
-    let old = exp(combined.maximum[row] - maximum)
-    let new = exp(top - maximum)
-    combined.maximum[row] = maximum
-    combined.sum[row] = combined.sum[row] * old + sum * new
-    return (old, new)
-  }
-
-  /// Divides by the sums, leaves the space of the codes and writes the output.
-  private func finish(_ item: Cut.Item, _ combined: CombinedRows) throws(KVError) {
-    let values = kernels.plan.values[item.head]
-    let transforms = values.description.rotation != .none && state.sealedCount > 0
-    for (index, token) in item.tokens.enumerated() {
-      for member in 0..<item.members.count {
-        let row = index * item.members.count + member
-        let target = output + self.row(of: token, item, member: member) * dim
-        let sum = combined.sum[row]
-        guard sum > 0, sum.isFinite, combined.maximum[row].isFinite else {
-          let head = item.head * group + item.members.lowerBound + member
-          throw .scoresOutOfRange(layer: layer, token: token, queryHead: head)
-        }
-        let factor = 1 / sum
-        if transforms {
-          values.transformBack(combined.transformed(row), count: 1)
-          nibble_combine(combined.plain(row), 1, combined.transformed(row), 1, dim)
-        }
-        for channel in 0..<dim { target[channel] = combined.plain(row)[channel] * factor }
-      }
     }
   }
 }

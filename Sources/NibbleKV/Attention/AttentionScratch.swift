@@ -15,7 +15,7 @@ final class WorkerScratch: @unchecked Sendable {
   let bias: UnsafeMutablePointer<Float>
   let positions: UnsafeMutablePointer<Int64>
   let combined: CombinedRows
-  private(set) var decoded: UnsafeMutableRawPointer?
+  private var decoded: UnsafeMutableRawPointer?
   private var decodedBytes = 0
   private let memory: UnsafeMutableRawPointer
 
@@ -55,14 +55,23 @@ final class WorkerScratch: @unchecked Sendable {
     decoded?.deallocate()
   }
 
-  /// Memory for a page that a host's codec is decoded to.
-  func decodedPage(bytes: Int) -> UnsafeMutableRawPointer {
-    if let decoded, decodedBytes >= bytes { return decoded }
-    decoded?.deallocate()
-    let fresh = UnsafeMutableRawPointer.allocate(byteCount: bytes, alignment: 64)
-    decoded = fresh
-    decodedBytes = bytes
-    return fresh
+  /// Memory for a page that a host's codec is decoded to, and for the values of one strip.
+  func decodedPage(
+    bytes: Int,
+    values: Int
+  ) -> (page: UnsafeMutablePointer<UInt8>, values: UnsafeMutablePointer<Float>) {
+    let start = (bytes + 63) & ~63
+    let wanted = start + values * MemoryLayout<Float>.stride
+    if decodedBytes < wanted {
+      decoded?.deallocate()
+      decoded = .allocate(byteCount: wanted, alignment: 64)
+      decodedBytes = wanted
+    }
+    guard let decoded else { preconditionFailure("a page has bytes") }
+    return (
+      decoded.assumingMemoryBound(to: UInt8.self),
+      (decoded + start).assumingMemoryBound(to: Float.self)
+    )
   }
 }
 
@@ -113,44 +122,73 @@ final class ScratchStore: Sendable {
   }
 
   func giveBack(_ scratch: CallScratch) {
+    scratch.clear()
     // Sequences that attend at the same time each have their own; few are kept for later.
     free.withLock { if $0.count < Self.mostIdle { $0.append(scratch) } }
   }
 }
 
-/// Scratch of one call: one part for each worker, and the results of split work.
+/// Scratch of one call: its shares, one part for each worker, and the results of split work.
 ///
 /// `@unchecked`: used by one call at a time.
 final class CallScratch: @unchecked Sendable {
   let workers: [WorkerScratch]
+  let failure = FirstFailure()
+  /// The call's sequences; empty between calls.
+  var shares: [Share] = []
+  var itemCount = 0
+  /// Floats that the results of split shares need.
+  var resultCount = 0
+  /// Blocks of split shares.
+  var blockCount = 0
+  private(set) var results: UnsafeMutablePointer<Float>
+  /// By block: segments that are still to be done.
+  private(set) var segmentsLeft: UnsafeMutablePointer<Atomic<Int>>
+  private var resultCapacity = 0
+  private var blockCapacity = 0
   private let pool: PagePool
   private var chargedBytes: Int
-  private var results: UnsafeMutablePointer<Float>?
-  private var resultCount = 0
 
   init(workers: Int, headDim: Int, pool: PagePool) throws(KVError) {
     let bytes = workers * AttentionScratch.workerBytes(headDim: headDim)
     try pool.charge(bytes: bytes)
     self.pool = pool
     chargedBytes = bytes
+    results = .allocate(capacity: 0)
+    segmentsLeft = .allocate(capacity: 0)
     self.workers = (0..<workers).map { _ in WorkerScratch(headDim: headDim) }
   }
 
   deinit {
-    results?.deallocate()
+    results.deallocate()
+    segmentsLeft.deallocate()
     pool.discharge(bytes: chargedBytes)
   }
 
-  /// Memory for results; grows as contexts grow.
-  func results(count: Int) throws(KVError) -> UnsafeMutablePointer<Float> {
-    if let results, resultCount >= count { return results }
-    let growth = (count - resultCount) * MemoryLayout<Float>.stride
-    try pool.charge(bytes: growth)
-    chargedBytes += growth
-    results?.deallocate()
-    let fresh = UnsafeMutablePointer<Float>.allocate(capacity: count)
-    results = fresh
-    resultCount = count
-    return fresh
+  /// Lets go of the sequences, and keeps the memory.
+  func clear() {
+    shares.removeAll(keepingCapacity: true)
+    itemCount = 0
+    resultCount = 0
+    blockCount = 0
+  }
+
+  /// Memory for the results of the shares; grows with what is split, and is kept.
+  func reserveResults() throws(KVError) {
+    if resultCapacity < resultCount {
+      let growth = (resultCount - resultCapacity) * MemoryLayout<Float>.stride
+      try pool.charge(bytes: growth)
+      chargedBytes += growth
+      results.deallocate()
+      results = .allocate(capacity: resultCount)
+      resultCapacity = resultCount
+    }
+    if blockCapacity < blockCount {
+      // Atomics of words need no deinitialization.
+      segmentsLeft.deallocate()
+      segmentsLeft = .allocate(capacity: blockCount)
+      for block in 0..<blockCount { (segmentsLeft + block).initialize(to: Atomic(0)) }
+      blockCapacity = blockCount
+    }
   }
 }

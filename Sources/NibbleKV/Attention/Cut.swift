@@ -57,7 +57,10 @@ extension AttentionCall {
       segments = items < Self.fewItems ? max(1, wanted) : 1
     }
 
-    var itemCount: Int { heads * parts * blocks * segments }
+    var itemCount: Int { blockCount * segments }
+
+    /// Blocks of query rows: items but for the split by pages.
+    var blockCount: Int { heads * parts * blocks }
 
     /// Items in the order of heads, parts of the group, blocks of tokens, segments of pages.
     func item(_ index: Int) -> Item {
