@@ -1,148 +1,249 @@
-// From packed codes to tiles of signed bytes, for avx2.c, which says what TARGET is.
+// From packed codes to tiles of signed bytes, for files that say what TARGET is. Registers hold
+// half a tile: 32 bytes, eight lanes of four.
 
-// The 32-byte half `half` of the codes of a tile.
-TARGET_INLINE __m256i load_codes(int32_t kind, const uint8_t *codes, int32_t tile, int half) {
+TARGET_INLINE __m256i load_bytes(const void *bytes) {
+  return _mm256_loadu_si256((const __m256i *)bytes);
+}
+
+TARGET_INLINE void store_bytes(void *bytes, __m256i x) { _mm256_storeu_si256((__m256i *)bytes, x); }
+
+// Sixteen entries of a table, in both halves of a register, for shuffles.
+TARGET_INLINE __m256i load_entries(const int8_t *table) {
+  return _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)table));
+}
+
+TARGET_INLINE void prefetch_lines(const uint8_t *bytes, int32_t lines) {
+  for (int32_t line = 0; line < lines; line++)
+    _mm_prefetch((const char *)bytes + line * 64, _MM_HINT_T0);
+}
+
+// The codes of one half of a tile; `codes` is where that half of the first line lies.
+TARGET_INLINE __m256i load_codes(int32_t kind, const uint8_t *codes, int32_t tile) {
   const int32_t bits = nibble_code_bits(kind);
-  const uint8_t *unit =
-      codes + tile / nibble_unit_tiles(kind) * nibble_unit_bytes(kind) + half * 32;
-  if (bits == 8) return _mm256_loadu_si256((const __m256i *)(const void *)unit);
+  const uint8_t *unit = codes + tile / nibble_unit_tiles(kind) * nibble_unit_bytes(kind);
+  if (bits == 8) return load_bytes(unit);
   if (bits == 3) {
     const int32_t k = tile % 8;
-    const __m256i x = _mm256_loadu_si256((const __m256i *)(const void *)(unit + k / 4 * 64)),
-                  h = _mm256_loadu_si256((const __m256i *)(const void *)(unit + 128));
-    const __m256i low = _mm256_srl_epi16(x, _mm_cvtsi32_si128(k % 4 * 2)),
-                  high = _mm256_srl_epi16(h, _mm_cvtsi32_si128(k));
+    const __m256i x = load_bytes(unit + k / 4 * 64), h = load_bytes(unit + 128);
+    const __m256i low = _mm256_srli_epi16(x, k % 4 * 2),
+                  high = k < 2 ? _mm256_slli_epi16(h, 2 - k) : _mm256_srli_epi16(h, k - 2);
     return _mm256_or_si256(_mm256_and_si256(low, _mm256_set1_epi8(3)),
-                           _mm256_slli_epi16(_mm256_and_si256(high, _mm256_set1_epi8(1)), 2));
+                           _mm256_and_si256(high, _mm256_set1_epi8(4)));
   }
-  const __m256i x = _mm256_loadu_si256((const __m256i *)(const void *)unit);
-  return _mm256_and_si256(_mm256_srl_epi16(x, _mm_cvtsi32_si128(tile % (8 / bits) * bits)),
+  return _mm256_and_si256(_mm256_srli_epi16(load_bytes(unit), tile % (8 / bits) * bits),
                           _mm256_set1_epi8((char)((1 << bits) - 1)));
 }
 
-TARGET_INLINE __m256i shift_left(__m256i x, int32_t bits) {
-  return _mm256_sll_epi16(x, _mm_cvtsi32_si128(bits));
+// ---- Look-ups in large tables
+
+// The entries of `parts` (8 or 16) tables of sixteen. A shuffle gives zero where an index is
+// negative, so two tables that are eight apart are joined without a choice; the rest is chosen bit
+// by bit, depth first, so that few registers wait.
+TARGET_INLINE __m256i joined(int parts, int i, __m256i low, __m256i high, const int8_t *table) {
+  const __m256i first = _mm256_shuffle_epi8(load_entries(table + i * 16), low);
+  if (parts == 8) return first;
+  return _mm256_or_si256(first, _mm256_shuffle_epi8(load_entries(table + (i + 8) * 16), high));
 }
 
-// Indices of a trellis (nibble_trellis_index), from the codes of the tile and of those before it:
-// codes[age], each byte with one code.
-TARGET_INLINE __m256i trellis_index(int32_t kind, int32_t tile, const __m256i codes[8]) {
-  const int32_t bits = nibble_code_bits(kind);
-  if (bits == 4)
-    return tile % 2 ? _mm256_or_si256(shift_left(codes[0], 4), codes[1])
-                    : _mm256_or_si256(shift_left(codes[1], 4), codes[0]);
-  if (bits == 3) {
-    const __m256i low = _mm256_set1_epi8(3), high = _mm256_set1_epi8(4);
-    const __m256i tops = _mm256_or_si256(_mm256_srli_epi16(_mm256_and_si256(codes[0], high), 1),
-                                         _mm256_srli_epi16(_mm256_and_si256(codes[1], high), 2));
-    __m256i index = _mm256_or_si256(tops, shift_left(_mm256_and_si256(codes[0], low), 6));
-    index = _mm256_or_si256(index, shift_left(_mm256_and_si256(codes[1], low), 4));
-    return _mm256_or_si256(index, shift_left(_mm256_and_si256(codes[2], low), 2));
-  }
-  __m256i index = _mm256_setzero_si256();
-  for (int age = 0; age < 8 / bits; age++)
-    index = _mm256_or_si256(index, shift_left(codes[age], 8 - (age + 1) * bits));
-  return index;
-}
-
-// Entries of a table of `parts` times 16: of each part by a shuffle, then the right one bit by bit.
 TARGET_INLINE __m256i look_up(int parts, __m256i index, const int8_t *table) {
-  __m256i found[16];
-  const __m256i low = _mm256_and_si256(index, _mm256_set1_epi8(15));
-  for (int i = 0; i < parts; i++)
-    found[i] = _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(_mm_loadu_si128(
-                                       (const __m128i *)(const void *)(table + i * 16))),
-                                   low);
-  for (int bit = 4, left = parts / 2; left > 0; bit++, left /= 2) {
-    const __m256i is_second = shift_left(index, 7 - bit);
-    for (int i = 0; i < left; i++)
-      found[i] = _mm256_blendv_epi8(found[2 * i], found[2 * i + 1], is_second);
+  const __m256i low = _mm256_and_si256(index, _mm256_set1_epi8((char)(parts == 8 ? 0x0f : 0x8f)));
+  const __m256i high = _mm256_xor_si256(low, _mm256_set1_epi8((char)0x80));
+  const __m256i bit4 = _mm256_slli_epi16(index, 3), bit5 = _mm256_slli_epi16(index, 2),
+                bit6 = _mm256_slli_epi16(index, 1);
+  __m256i half[2];
+  for (int h = 0; h < 2; h++) {
+    __m256i pair[2];
+    for (int p = 0; p < 2; p++) {
+      const int i = h * 4 + p * 2;
+      pair[p] = _mm256_blendv_epi8(joined(parts, i, low, high, table),
+                                   joined(parts, i + 1, low, high, table), bit4);
+    }
+    half[h] = _mm256_blendv_epi8(pair[0], pair[1], bit5);
   }
-  return found[0];
+  return _mm256_blendv_epi8(half[0], half[1], bit6);
+}
+
+// ---- Trellis
+
+// Bits of `a` where `mask` is set, of `b` elsewhere.
+TARGET_INLINE __m256i choose(int mask, __m256i a, __m256i b) {
+  const __m256i bits = _mm256_set1_epi8((char)mask);
+  return _mm256_or_si256(_mm256_and_si256(bits, a), _mm256_andnot_si256(bits, b));
+}
+
+// Turns the bits of every byte to the left.
+TARGET_INLINE __m256i turn(__m256i x, int left) {
+  const int mask = (0xff << left) & 0xff;
+  return choose(mask, _mm256_slli_epi16(x, left), _mm256_srli_epi16(x, 8 - left));
+}
+
+// Where a chain stands: the last line of codes (with 3 bits of their lower bits), and with 3 bits
+// the last upper bits.
+typedef struct {
+  __m256i line, high;
+} chain;
+
+TARGET_INLINE chain chain_before(int32_t kind, const uint8_t *codes, int32_t tiles) {
+  const int32_t unit = nibble_unit_tiles(kind);
+  const uint8_t *end = codes + tiles / unit * nibble_unit_bytes(kind);
+  if (kind == NIBBLE_TRELLIS3)
+    return (chain){load_bytes(end - 128), _mm256_srli_epi16(load_bytes(end - 64), 7)};
+  return (chain){load_bytes(end - 64), _mm256_setzero_si256()};
+}
+
+// Indices (nibble_trellis_index) of the tiles of one packing unit.
+TARGET_INLINE void trellis_indices(int32_t kind, const uint8_t *unit, chain *last,
+                                   __m256i *indices) {
+  const int bits = nibble_code_bits(kind), width = bits == 3 ? 2 : bits, places = 8 / width;
+  const __m256i high = bits == 3 ? load_bytes(unit + 128) : _mm256_setzero_si256();
+  for (int i = 0; i < nibble_unit_tiles(kind); i++) {
+    const int place = i % places;
+    const bool is_last = place == places - 1;
+    const __m256i line = load_bytes(unit + i / places * 64);
+    __m256i index = is_last ? line : choose((1 << (place + 1) * width) - 1, line, last->line);
+    if (bits < 4 && !is_last) index = turn(index, (places - 1 - place) * width);
+    // The upper bits of the current code and of the one before it.
+    if (bits == 3)
+      index = choose(3,
+                     i == 0 ? choose(1, last->high, _mm256_slli_epi16(high, 1))
+                            : _mm256_srli_epi16(high, i - 1),
+                     index);
+    indices[i] = index;
+    if (is_last) last->line = line;
+  }
+  if (bits == 3) last->high = _mm256_srli_epi16(high, 7);
+}
+
+// Tiles that are no whole number of units are few: their indices are found one by one.
+static void expand_trellis_slowly(int32_t kind, const uint8_t *codes, const int8_t *table,
+                                  int32_t tiles, int8_t *out) {
+  for (int32_t tile = 0; tile < tiles; tile++)
+    for (int32_t byte = 0; byte < 64; byte++)
+      out[tile * 64 + byte] = table[nibble_trellis_index(kind, codes, tiles, tile, byte)];
 }
 
 TARGET_INLINE void expand_trellis(int32_t kind, const uint8_t *codes, const int8_t *table,
-                                  int32_t tiles, int8_t *out) {
-  const int32_t bits = nibble_code_bits(kind), ages = bits == 3 ? 3 : 8 / bits;
-  for (int half = 0; half < 2; half++) {
-    __m256i window[8];
-    for (int age = 0; age < ages; age++)
-      window[age] = load_codes(kind, codes, ((-age) % tiles + tiles) % tiles, half);
-    for (int32_t tile = 0; tile < tiles; tile++) {
-      if (tile > 0) {
-        for (int age = ages - 1; age > 0; age--) window[age] = window[age - 1];
-        window[0] = load_codes(kind, codes, tile, half);
-      }
-      _mm256_storeu_si256((__m256i *)(void *)(out + tile * 64 + half * 32),
-                          look_up(16, trellis_index(kind, tile, window), table));
+                                  int32_t tiles, int8_t *out, ptrdiff_t ahead) {
+  const int32_t unit = nibble_unit_tiles(kind), bytes = nibble_unit_bytes(kind);
+  if (tiles % unit) {
+    expand_trellis_slowly(kind, codes, table, tiles, out);
+    return;
+  }
+  chain chains[2] = {chain_before(kind, codes, tiles), chain_before(kind, codes + 32, tiles)};
+  for (int32_t tile = 0; tile < tiles; tile += unit, codes += bytes, out += unit * 64) {
+    prefetch_lines(codes + ahead, bytes / 64);
+    for (int half = 0; half < 2; half++) {
+      __m256i indices[8];
+      trellis_indices(kind, codes + half * 32, &chains[half], indices);
+      for (int i = 0; i < unit; i++)
+        store_bytes(out + i * 64 + half * 32, look_up(16, indices[i], table));
     }
   }
 }
 
 // ---- Codebooks
 
-// Eight selectors, one for each lane, in bits 4 to 6 of its bytes.
-TARGET_INLINE __m256i selectors_by_lane(const uint8_t *selectors) {
-  int32_t word = selectors[0] | selectors[1] << 8 | selectors[2] << 16;
-  const __m256i lanes = _mm256_and_si256(
-      _mm256_srlv_epi32(_mm256_set1_epi32(word), _mm256_setr_epi32(0, 3, 6, 9, 12, 15, 18, 21)),
-      _mm256_set1_epi32(7));
-  return _mm256_mullo_epi32(lanes, _mm256_set1_epi32(0x10101010));
+enum { MAX_SELECTORS = NIBBLE_MAX_BLOCK_TOKENS * NIBBLE_MAX_CHANNELS / NIBBLE_CODEBOOK_BLOCK };
+
+// Selectors as bytes, where an index has them: in bits 4 to 6. Loads begin before the selectors, so
+// that none passes the end of a strip.
+TARGET_INLINE void unpack_selectors(const uint8_t *selectors, int32_t count, uint8_t *out) {
+  // Twelve bytes, three for each two lanes: four selectors a lane.
+  const __m256i places =
+      _mm256_setr_epi8(4, 5, -1, -1, 5, 6, -1, -1, 7, 8, -1, -1, 8, 9, -1, -1, 10, 11, -1, -1, 11,
+                       12, -1, -1, 13, 14, -1, -1, 14, 15, -1, -1);
+  const __m256i shifts = _mm256_setr_epi32(0, 4, 0, 4, 0, 4, 0, 4);
+  int32_t i = 0;
+  for (; i + 32 <= count; i += 32) {
+    const __m128i bytes =
+        _mm_loadu_si128((const __m128i *)(const void *)(selectors + i / 8 * 3 - 4));
+    const __m256i four =
+        _mm256_srlv_epi32(_mm256_shuffle_epi8(_mm256_broadcastsi128_si256(bytes), places), shifts);
+    const __m256i two =
+        _mm256_or_si256(_mm256_and_si256(four, _mm256_set1_epi32(0x3f)),
+                        _mm256_and_si256(_mm256_slli_epi32(four, 10), _mm256_set1_epi32(0x3f0000)));
+    store_bytes(
+        out + i,
+        _mm256_or_si256(_mm256_and_si256(_mm256_slli_epi16(two, 4), _mm256_set1_epi16(0x70)),
+                        _mm256_and_si256(_mm256_slli_epi16(two, 9), _mm256_set1_epi16(0x7000))));
+  }
+  for (; i < count; i++) out[i] = (uint8_t)(nibble_get_selector(selectors, i) << 4);
 }
 
-// Four selectors from the multiple of four `number`, one for each byte of every lane.
-TARGET_INLINE __m256i selectors_by_byte(const uint8_t *selectors, int32_t number) {
-  const int32_t bit = NIBBLE_SELECTOR_BITS * number;
-  const uint8_t *at = selectors + bit / 8;
-  const uint32_t word = (uint32_t)(at[0] | at[1] << 8) >> bit % 8;
-  return _mm256_set1_epi32((int32_t)((word & 0x007) << 4 | (word & 0x038) << 9 |
-                                     (word & 0x1c0) << 14 | (word & 0xe00) << 19));
+// Eight selectors, one for each lane.
+TARGET_INLINE __m256i selectors_by_lane(const uint8_t *unpacked) {
+  int64_t eight;
+  memcpy(&eight, unpacked, sizeof eight);
+  return _mm256_shuffle_epi8(_mm256_set1_epi64x(eight),
+                             _mm256_setr_epi8(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3, 4, 4,
+                                              4, 4, 5, 5, 5, 5, 6, 6, 6, 6, 7, 7, 7, 7));
+}
+
+// Four selectors, one for each byte of every lane.
+TARGET_INLINE __m256i selectors_by_byte(const uint8_t *unpacked) {
+  int32_t four;
+  memcpy(&four, unpacked, sizeof four);
+  return _mm256_set1_epi32(four);
 }
 
 // Of one half of a tile.
-TARGET_INLINE __m256i selectors_of(int32_t kind, const uint8_t *selectors, bool is_values,
+TARGET_INLINE __m256i selectors_of(int32_t kind, const uint8_t *unpacked, bool is_values,
                                    int32_t block_tokens, int32_t tile, int32_t half) {
   const int32_t blocks = block_tokens / 16, quad = tile / blocks, lanes = tile % blocks;
   if (nibble_is_blocks(kind))
-    return is_values ? selectors_by_byte(selectors, tile * 8 + half * 4)
-                     : selectors_by_lane(selectors + (quad / 2 * blocks + lanes) * 6 + half * 3);
-  return is_values ? selectors_by_lane(selectors + tile / (block_tokens / 4) * 6 + half * 3)
-                   : selectors_by_byte(selectors, quad * 4);
+    return is_values ? selectors_by_byte(unpacked + tile * 8 + half * 4)
+                     : selectors_by_lane(unpacked + (quad / 2 * blocks + lanes) * 16 + half * 8);
+  return is_values ? selectors_by_lane(unpacked + tile / (block_tokens / 4) * 16 + half * 8)
+                   : selectors_by_byte(unpacked + quad * 4);
 }
 
 TARGET_INLINE void expand_codebooks(int32_t kind, const uint8_t *codes, const int8_t *table,
                                     bool is_values, int32_t block_tokens, int32_t channels,
-                                    int8_t *out) {
-  const int32_t tiles = nibble_block_tiles(is_values, block_tokens, channels);
-  const uint8_t *selectors = codes + nibble_code_lines(kind, is_values, block_tokens, channels);
-  for (int32_t tile = 0; tile < tiles; tile++)
-    for (int32_t half = 0; half < 2; half++) {
-      const __m256i index =
-          _mm256_or_si256(load_codes(kind, codes, tile, half),
-                          selectors_of(kind, selectors, is_values, block_tokens, tile, half));
-      _mm256_storeu_si256((__m256i *)(void *)(out + tile * 64 + half * 32),
-                          look_up(NIBBLE_CODEBOOKS, index, table));
-    }
+                                    int8_t *out, ptrdiff_t ahead) {
+  const int32_t tiles = nibble_block_tiles(is_values, block_tokens, channels),
+                unit = nibble_unit_tiles(kind), bytes = nibble_unit_bytes(kind);
+  uint8_t selectors[MAX_SELECTORS];
+  unpack_selectors(codes + nibble_code_lines(kind, is_values, block_tokens, channels),
+                   nibble_selectors(kind, is_values, block_tokens, channels), selectors);
+  for (int32_t first = 0; first < tiles; first += unit, codes += bytes) {
+    prefetch_lines(codes + ahead, bytes / 64);
+    for (int32_t i = 0; i < unit && first + i < tiles; i++)
+      for (int32_t half = 0; half < 2; half++) {
+        const __m256i index = _mm256_or_si256(
+            load_codes(kind, codes + half * 32, i),
+            selectors_of(kind, selectors, is_values, block_tokens, first + i, half));
+        store_bytes(out + (first + i) * 64 + half * 32, look_up(NIBBLE_CODEBOOKS, index, table));
+      }
+  }
+}
+
+// ---- Blocks
+
+TARGET_INLINE void expand_codes(int32_t kind, const uint8_t *codes, const int8_t *table,
+                                int32_t tiles, int8_t *out, ptrdiff_t ahead) {
+  const int32_t unit = nibble_unit_tiles(kind), bytes = nibble_unit_bytes(kind);
+  const __m256i entries = load_entries(table);
+  for (int32_t tile = 0; tile < tiles; tile += unit, codes += bytes, out += unit * 64) {
+    prefetch_lines(codes + ahead, bytes / 64);
+    for (int32_t i = 0; i < unit && tile + i < tiles; i++)
+      for (int half = 0; half < 2; half++)
+        store_bytes(out + i * 64 + half * 32,
+                    _mm256_shuffle_epi8(entries, load_codes(kind, codes + half * 32, i)));
+  }
 }
 
 TARGET_INLINE void expand_block(int32_t kind, const uint8_t *codes, const int8_t *table,
-                                bool is_values, int32_t block_tokens, int32_t channels,
-                                int8_t *out) {
+                                bool is_values, int32_t block_tokens, int32_t channels, int8_t *out,
+                                ptrdiff_t ahead) {
   const int32_t tiles = nibble_block_tiles(is_values, block_tokens, channels);
-  if (nibble_is_trellis(kind)) {
-    expand_trellis(kind, codes, table, tiles, out);
-    return;
-  }
-  if (nibble_has_selectors(kind)) {
-    expand_codebooks(kind, codes, table, is_values, block_tokens, channels, out);
-    return;
-  }
-  if (kind == NIBBLE_INT8) {
+  if (nibble_is_trellis(kind))
+    expand_trellis(kind, codes, table, tiles, out, ahead);
+  else if (nibble_has_selectors(kind) && block_tokens == NIBBLE_MAX_BLOCK_TOKENS)
+    expand_codebooks(kind, codes, table, is_values, NIBBLE_MAX_BLOCK_TOKENS, channels, out, ahead);
+  else if (nibble_has_selectors(kind))
+    expand_codebooks(kind, codes, table, is_values, block_tokens, channels, out, ahead);
+  else if (kind == NIBBLE_INT8)
     memcpy(out, codes, (size_t)tiles * 64);
-    return;
-  }
-  for (int32_t tile = 0; tile < tiles; tile++)
-    for (int half = 0; half < 2; half++)
-      _mm256_storeu_si256((__m256i *)(void *)(out + tile * 64 + half * 32),
-                          look_up(1, load_codes(kind, codes, tile, half), table));
+  else
+    expand_codes(kind, codes, table, tiles, out, ahead);
 }
