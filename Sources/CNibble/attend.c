@@ -104,6 +104,9 @@ static const uint8_t *group_codes(const block_view *view, int32_t g) {
 static void expand_block(const nibble_kernels *kernels, block_view *view, int8_t *expanded) {
   const nibble_strip *strip = view->strip;
   if (view->kind == NIBBLE_INT8) return;
+  if (kernels->prefers_codes &&
+      kernels->prefers_codes(view->kind, strip->is_values, strip->block_tokens, view->table))
+    return;
   const int32_t group = strip->group_channels, tokens = strip->block_tokens;
   for (int32_t g = 0; g * group < strip->channels; g++)
     kernels->expand[view->kind](

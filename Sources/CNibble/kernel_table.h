@@ -45,6 +45,9 @@ const nibble_kernels KERNEL_TABLE = {
     .dot = {NIBBLE_EACH_CODE_KIND(DOT_OF_KIND)},
     .weigh = {NIBBLE_EACH_CODE_KIND(WEIGH_OF_KIND)},
     .expand = {NIBBLE_EACH_CODE_KIND(EXPAND_OF_KIND)},
+#if defined(KERNEL_HAS_PREFERS_CODES)
+    .prefers_codes = prefers_codes,
+#endif
     .dot_rows = {dot_float32, dot_float16, dot_bfloat16},
     .weigh_rows = {weigh_float32, weigh_float16, weigh_bfloat16},
     .finish_scores = finish_scores,

@@ -74,6 +74,9 @@ typedef struct nibble_kernels {
   nibble_dot_function *dot[NIBBLE_KINDS];
   nibble_weigh_function *weigh[NIBBLE_KINDS];
   nibble_expand_function *expand[NIBBLE_KINDS];
+  // Whether many rows too are better multiplied with the codes than with their entries; NULL:
+  // never.
+  bool (*prefers_codes)(int32_t kind, bool is_values, int32_t block_tokens, const int8_t *table);
   nibble_dot_rows_function *dot_rows[NIBBLE_BFLOAT16 + 1];
   nibble_weigh_rows_function *weigh_rows[NIBBLE_BFLOAT16 + 1];
 

@@ -40,9 +40,14 @@ TARGET_INLINE int32_t narrow_quads(int32_t bits, bool is_values) {
   return (is_values ? 4 : 8) << (4 - bits);
 }
 
+TARGET static bool prefers_codes(int32_t kind, bool is_values, int32_t block_tokens,
+                                 const int8_t *table) {
+  return takes_packed(kind, is_values, block_tokens) && is_even(kind, table);
+}
+
 // ---- Keys
 
-// The entries of quad `q` of a step of two quads, for one pass. A pass of codes takes one half of
+// The entries of quad `q` of a step, for one pass. A pass of codes takes one half of
 // the tiles 2 * pair and 2 * pair + 1 of each quad; one of signed bytes both halves of a tile.
 TARGET_INLINE void load_key_entries(int32_t kind, bool is_narrow, int32_t blocks, int32_t pair,
                                     const uint8_t *step, int32_t q, __m256i table,
@@ -57,24 +62,24 @@ TARGET_INLINE void load_key_entries(int32_t kind, bool is_narrow, int32_t blocks
   }
 }
 
-// Sums of one pass over all channels, `rows` (at most ROWS) rows, added to `out`; `bytes` is the
-// length of two quads of the block.
+// Sums of one pass over all channels, `rows` (at most ROWS) rows, added to `out`.
 TARGET_INLINE void dot_pass(int32_t kind, bool is_narrow, int32_t rows, int32_t blocks,
                             int32_t pair, const uint8_t *codes, __m256i table, int32_t quads,
                             entry_form form, const operand_rows *operands, int32_t *out,
                             const uint8_t *next) {
   const int32_t gap = kind == NIBBLE_INT8 ? 8 : 16, bits = nibble_code_bits(kind),
-                bytes = kind == NIBBLE_INT8 ? blocks * 128 : bits * 64,
+                unit = bits == 3 ? 2 : 1,  // quads of a step
+      bytes = unit * (kind == NIBBLE_INT8 ? blocks * 64 : bits * 32),
                 most = is_narrow ? form.quads : WIDE_QUADS;
   const __m256i step = _mm256_set1_epi16((short)form.step);
   for (int32_t first = 0; first < quads; first += most) {
     const int32_t end = first + most < quads ? first + most : quads;
     sums sum;
     clear_sums(rows, &sum);
-    for (int32_t quad = first; quad < end; quad += 2, codes += bytes) {
+    for (int32_t quad = first; quad < end; quad += unit, codes += bytes) {
       // Four passes go over a block of 64 tokens: each fetches a quarter.
-      prefetch_lines(next + quad / 2 * bits / 4 * 64, bits == 8 ? 2 : 1);
-      for (int32_t q = 0; q < 2; q++) {
+      prefetch_lines(next + quad * bits / 8 * 64, 1);
+      for (int32_t q = 0; q < unit; q++) {
         __m256i entries[HALVES];
         load_key_entries(kind, is_narrow, blocks, pair, codes, q, table, entries);
         if (is_narrow)
