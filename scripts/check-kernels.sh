@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Compiles the C kernels and their test with the address and undefined-behaviour sanitizers, and runs
 # it on every instruction set that the machine has. SwiftPM has no such sanitizer for Swift.
-# Instruction sets that the machine lacks are emulated: AVX-512 by a header, Arm by QEMU.
+# Instruction sets that the machine lacks are emulated: AVX-512 and AVX-VNNI by headers, Arm by QEMU.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 source "$root/scripts/common.sh"
@@ -40,11 +40,18 @@ check_native() {
   expect_choice scalar env NIBBLE_ISA=scalar "$work/native"
   "$work/native"
   [ "$(uname -m)" = x86_64 ] || return 0
-  "$work/native" --list | grep -qw avx512 && return 0
-  say "AVX-512 kernels, emulated, one case in 3"
-  compile "$work/avx512" -O2 -Wno-psabi \
-    '-DNIBBLE_EMULATED_AVX512="emulated_avx512.h"' -I Tests/CNibble
-  "$work/avx512" --sample 3
+  local has absent=()
+  has=$("$work/native" --list)
+  grep -qw avx512 <<<"$has" || absent+=(AVX512)
+  grep -qw avxvnni <<<"$has" || absent+=(AVXVNNI)
+  [ ${#absent[@]} -gt 0 ] || return 0
+  say "kernels of ${absent[*]}, emulated, one case in 3"
+  local name options=()
+  for name in "${absent[@]}"; do
+    options+=("-DNIBBLE_EMULATED_$name=\"emulated_$(tr '[:upper:]' '[:lower:]' <<<"$name").h\"")
+  done
+  compile "$work/emulated" -O2 -Wno-psabi "${options[@]}" -I Tests/CNibble
+  "$work/emulated" --sample 3
 }
 
 # On processors of three ages. The newest runs the tables of all three; the others show that each

@@ -13,6 +13,14 @@ static const nibble_kernels *available(int index) {
     if (index == 0) return &nibble_avx512_kernels;
     index--;
   }
+  if (nibble_avx512vnni_runs()) {
+    if (index == 0) return &nibble_avx512vnni_kernels;
+    index--;
+  }
+  if (nibble_avxvnni_runs()) {
+    if (index == 0) return &nibble_avxvnni_kernels;
+    index--;
+  }
   if (nibble_avx2_runs()) {
     if (index == 0) return &nibble_avx2_kernels;
     index--;

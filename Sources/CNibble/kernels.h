@@ -107,6 +107,10 @@ extern const nibble_kernels nibble_scalar_kernels;
 #if defined(__x86_64__)
 extern const nibble_kernels nibble_avx512_kernels;
 bool nibble_avx512_runs(void);
+extern const nibble_kernels nibble_avx512vnni_kernels;
+bool nibble_avx512vnni_runs(void);
+extern const nibble_kernels nibble_avxvnni_kernels;
+bool nibble_avxvnni_runs(void);
 extern const nibble_kernels nibble_avx2_kernels;
 bool nibble_avx2_runs(void);
 #elif defined(__aarch64__)

@@ -88,7 +88,7 @@ public final class KVCache: Sendable {
   /// Threads that encode and attend.
   public var threadCount: Int { workers.count }
 
-  /// The instruction set in use: `avx512`, `avx2`, `i8mm`, `dotprod`, `neon` or `scalar`.
+  /// The instruction set in use: `avx512`, `avx512vnni`, `avxvnni`, `avx2`, `i8mm`, `dotprod`, `neon` or `scalar`.
   ///
   /// The environment variable `NIBBLE_ISA` chooses another.
   public static var instructionSet: String { String(cString: nibble_isa()) }

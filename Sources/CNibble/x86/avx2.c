@@ -21,7 +21,6 @@ bool nibble_avx2_runs(void) {
 #include "avx2_kernels.h"
 #include "avx2_rows.h"
 
-#define KERNEL_HAS_PREFERS_CODES
 #define KERNEL_TABLE nibble_avx2_kernels
 #define KERNEL_NAME "avx2"
 #include "../kernel_table.h"

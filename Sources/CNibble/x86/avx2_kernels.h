@@ -1,4 +1,5 @@
-// The kernels of attention over codes, for avx2.c.
+// The kernels of attention over codes, for files that say what TARGET is, and DOT_QUADS if they
+// can.
 
 #include "avx2_products.h"
 
@@ -14,6 +15,7 @@ TARGET_INLINE bool takes_packed(int32_t kind, bool is_values, int32_t block_toke
 
 // Evenly spaced entries need no look-up.
 TARGET_INLINE bool is_even(int32_t kind, const int8_t *table) {
+  if (HAS_DOT_QUADS) return false;
   const __m256i places = _mm256_setr_epi16(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
   const __m256i entries =
       _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(const void *)table));
@@ -26,7 +28,8 @@ TARGET_INLINE bool is_even(int32_t kind, const int8_t *table) {
 }
 
 // Codebooks of entries from -32 to 31 are small enough for sums of two quads.
-TARGET_INLINE bool is_small(const int8_t *table) {
+TARGET_INLINE bool is_small(int32_t kind, const int8_t *table) {
+  if (HAS_DOT_QUADS || !nibble_has_selectors(kind)) return false;
   __m256i outside = _mm256_setzero_si256();
   for (int32_t i = 0; i < NIBBLE_CODEBOOKS * NIBBLE_TABLE_ENTRIES; i += 32)
     outside =
@@ -40,6 +43,7 @@ TARGET_INLINE int32_t narrow_quads(int32_t bits, bool is_values) {
   return (is_values ? 4 : 8) << (4 - bits);
 }
 
+#define KERNEL_HAS_PREFERS_CODES
 TARGET static bool prefers_codes(int32_t kind, bool is_values, int32_t block_tokens,
                                  const int8_t *table) {
   return takes_packed(kind, is_values, block_tokens) && is_even(kind, table);
@@ -55,6 +59,7 @@ TARGET_INLINE void load_key_entries(int32_t kind, bool is_narrow, int32_t blocks
   for (int i = 0; i < HALVES; i++) {
     if (kind == NIBBLE_INT8) {
       entries[i] = load_bytes(step + q * blocks * 64 + i * 32);
+      if (KEY_FLIP) entries[i] = _mm256_xor_si256(entries[i], _mm256_set1_epi8((char)KEY_FLIP));
     } else {
       const __m256i codes = load_codes(kind, step, q * 4 + 2 * pair + i);
       entries[i] = is_narrow ? codes : _mm256_shuffle_epi8(table, codes);
@@ -82,10 +87,7 @@ TARGET_INLINE void dot_pass(int32_t kind, bool is_narrow, int32_t rows, int32_t 
       for (int32_t q = 0; q < unit; q++) {
         __m256i entries[HALVES];
         load_key_entries(kind, is_narrow, blocks, pair, codes, q, table, entries);
-        if (is_narrow)
-          add_narrow(false, rows, entries, operands, quad + q, &sum);
-        else
-          add_wide(rows, entries, operands, quad + q, &sum);
+        add_products(false, is_narrow, rows, entries, operands, quad + q, &sum);
       }
     }
     add_to_results(is_narrow, rows, &sum, step, out, NIBBLE_MAX_BLOCK_TOKENS, gap);
@@ -116,7 +118,9 @@ TARGET_INLINE void dot_rows(int32_t kind, bool is_narrow, int32_t blocks, const 
                             const int8_t *table, int32_t channels, const int8_t *queries,
                             size_t stride, int32_t rows, entry_form form, int32_t *out,
                             ptrdiff_t ahead) {
-  const __m256i entries = kind == NIBBLE_INT8 ? _mm256_setzero_si256() : load_entries(table);
+  __m256i entries = _mm256_setzero_si256();
+  if (kind != NIBBLE_INT8)
+    entries = _mm256_xor_si256(load_entries(table), _mm256_set1_epi8((char)KEY_FLIP));
   operand_rows operands;
   for (int32_t row = 0; row < rows; row += ROWS, out += ROWS * NIBBLE_MAX_BLOCK_TOKENS) {
     const int32_t count = rows - row < ROWS ? rows - row : ROWS;
@@ -124,7 +128,9 @@ TARGET_INLINE void dot_rows(int32_t kind, bool is_narrow, int32_t blocks, const 
       const uint8_t *query = (const uint8_t *)queries + (size_t)(row + r) * stride;
       load_operands(false, is_narrow, query, channels, operands.even[r], operands.odd[r]);
       // Keys count from -128.
-      const __m256i start = _mm256_set1_epi32((form.base + 128) * sum_bytes(true, query, channels));
+      const int32_t offset = form.base + 128 - KEY_FLIP;
+      const __m256i start =
+          _mm256_set1_epi32(offset ? offset * sum_bytes(true, query, channels) : 0);
       for (int32_t t = 0; t < blocks * 16; t += 8)
         store_bytes(out + r * NIBBLE_MAX_BLOCK_TOKENS + t, start);
     }
@@ -175,10 +181,7 @@ TARGET_INLINE void weigh_column(int32_t kind, bool is_narrow, int32_t rows, cons
           if (kind != NIBBLE_INT8 && !is_narrow)
             entries[i] = _mm256_shuffle_epi8(table, entries[i]);
         }
-        if (is_narrow)
-          add_narrow(true, rows, entries, operands, quad + q, &sum);
-        else
-          add_wide(rows, entries, operands, quad + q, &sum);
+        add_products(true, is_narrow, rows, entries, operands, quad + q, &sum);
       }
     }
     add_to_results(is_narrow, rows, &sum, step, out, stride, 8);
@@ -258,7 +261,7 @@ TARGET_INLINE void dot(int32_t kind, const uint8_t *codes, const int8_t *table,
   if (kind == NIBBLE_INT8) {
     dot_blocks(NIBBLE_INT8, false, codes, table, block_tokens, channels, queries, stride, rows,
                form, out, ahead);
-  } else if (nibble_has_selectors(kind) && is_small(table)) {
+  } else if (is_small(kind, table)) {
     for (int32_t i = 0; i < (int32_t)sizeof counted; i++) counted[i] = (int8_t)(table[i] + 32);
     expand_block(kind, codes, counted, false, block_tokens, channels, expanded, ahead);
     dot_small((const uint8_t *)expanded, block_tokens, channels, queries, stride, rows, out);
@@ -287,7 +290,7 @@ TARGET_INLINE void weigh(int32_t kind, const uint8_t *codes, const int8_t *table
                  form, out, ahead);
   } else if (!takes_packed(kind, true, block_tokens)) {
     expand_block(kind, codes, table, true, block_tokens, padded_channels, expanded, ahead);
-    if (nibble_has_selectors(kind) && is_small(table))
+    if (is_small(kind, table))
       weigh_small((const uint8_t *)expanded, block_tokens, padded_channels, weights, rows, out);
     else
       weigh_int8((const uint8_t *)expanded, table, block_tokens, padded_channels, weights, rows,

@@ -1,5 +1,6 @@
-// Sums of products of a block's entries and its rows' operands (queries or weights), for avx2.c.
-// Four bytes of a lane are one quad; each quad is summed in its 32-bit lane.
+// Sums of products of a block's entries and its rows' operands (queries or weights). Four bytes of
+// a lane are one quad; each quad is summed in its 32-bit lane. Files whose instructions do so at
+// once define DOT_QUADS(sums, unsigned bytes, signed bytes); the others have two ways.
 //
 // Wide: any entries, in sixteen bits. The even and the odd bytes of a lane, shifted up by eight,
 // are a register each, and so are the operands.
@@ -10,6 +11,16 @@
 // Rows that pass through a block together, and the half tiles of one pass: their sums fill half of
 // the registers.
 enum { ROWS = 4, HALVES = 2, MAX_QUADS = NIBBLE_MAX_CHANNELS / 4, WIDE_QUADS = 64 };
+
+#if defined(DOT_QUADS)
+enum { HAS_DOT_QUADS = 1 };
+#else
+enum { HAS_DOT_QUADS = 0 };
+#define DOT_QUADS(sums, unsigned_bytes, signed_bytes)                                              \
+  ((void)(unsigned_bytes), (void)(signed_bytes), (sums))
+#endif
+// What flips the entries of keys where one factor must be unsigned: they count from -128 then.
+enum { KEY_FLIP = HAS_DOT_QUADS ? 0x80 : 0 };
 
 // How the entries of a block are multiplied.
 typedef struct {
@@ -65,7 +76,7 @@ TARGET_INLINE __m256i odd_bytes(bool is_values, __m256i x) {
 // Of one row, `count` (a multiple of 8) bytes.
 TARGET_INLINE void load_operands(bool is_values, bool is_narrow, const uint8_t *bytes,
                                  int32_t count, int32_t *even, int32_t *odd) {
-  if (is_narrow) {
+  if (is_narrow || HAS_DOT_QUADS) {
     memcpy(even, bytes, (size_t)count);
     return;
   }
@@ -92,6 +103,16 @@ TARGET_INLINE void clear_sums(int32_t rows, sums *sum) {
 }
 
 // Adds the products of one quad of every lane.
+TARGET_INLINE void add_dot_quads(bool is_values, int32_t rows, const __m256i entries[HALVES],
+                                 const operand_rows *operands, int32_t quad, sums *sum) {
+  for (int r = 0; r < rows; r++) {
+    const __m256i operand = _mm256_set1_epi32(operands->even[r][quad]);
+    for (int i = 0; i < HALVES; i++)
+      sum->lanes[r][i] = is_values ? DOT_QUADS(sum->lanes[r][i], operand, entries[i])
+                                   : DOT_QUADS(sum->lanes[r][i], entries[i], operand);
+  }
+}
+
 TARGET_INLINE void add_wide(int32_t rows, const __m256i entries[HALVES],
                             const operand_rows *operands, int32_t quad, sums *sum) {
   __m256i even[HALVES], odd[HALVES];
@@ -120,14 +141,26 @@ TARGET_INLINE void add_narrow(bool is_values, int32_t rows, const __m256i entrie
   }
 }
 
+TARGET_INLINE void add_products(bool is_values, bool is_narrow, int32_t rows,
+                                const __m256i entries[HALVES], const operand_rows *operands,
+                                int32_t quad, sums *sum) {
+  if (HAS_DOT_QUADS)
+    add_dot_quads(is_values, rows, entries, operands, quad, sum);
+  else if (is_narrow)
+    add_narrow(is_values, rows, entries, operands, quad, sum);
+  else
+    add_wide(rows, entries, operands, quad, sum);
+}
+
 // Adds sums to the rows' results, which are `stride` apart; those of half tiles are `gap` apart.
 TARGET_INLINE void add_to_results(bool is_narrow, int32_t rows, const sums *sum, __m256i step,
                                   int32_t *out, int32_t stride, int32_t gap) {
   for (int r = 0; r < rows; r++)
     for (int i = 0; i < HALVES; i++) {
       int32_t *at = out + r * stride + i * gap;
-      const __m256i x = is_narrow ? _mm256_madd_epi16(sum->lanes[r][i], step)
-                                  : _mm256_srai_epi32(sum->lanes[r][i], 8);
+      const __m256i x = HAS_DOT_QUADS ? sum->lanes[r][i]
+                        : is_narrow   ? _mm256_madd_epi16(sum->lanes[r][i], step)
+                                      : _mm256_srai_epi32(sum->lanes[r][i], 8);
       store_bytes(at, _mm256_add_epi32(load_bytes(at), x));
     }
 }
