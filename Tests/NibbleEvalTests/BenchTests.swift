@@ -24,6 +24,7 @@ import Testing
       #expect(row.minMicroseconds > 0 && row.minMicroseconds <= row.medianMicroseconds)
       #expect(row.machineReadBytesPerSecond > 0)
       #expect(row.bytesPerSecond == Double(row.pageBytes) / (row.medianMicroseconds * 1e-6))
+      #expect(row.shareOfReadBandwidth == row.bytesPerSecond / row.machineReadBytesPerSecond)
     }
     #expect(rows[0].compressedTokens == 0 && rows[0].bitsPerValue == 16)
     #expect(rows[1].compressedTokens > 0 && rows[1].bitsPerValue < 5)
@@ -32,8 +33,8 @@ import Testing
       try keys(rows[0]) == [
         "policy", "tokens", "compressed_tokens", "query_heads", "kv_heads", "head_dim", "threads",
         "isa", "median_us", "min_us", "runs", "page_bytes", "bytes_per_second",
-        "machine_read_bytes_per_second", "bits_per_value", "relative_error",
-        "relative_error_tokens",
+        "machine_read_bytes_per_second", "share_of_read_bandwidth", "bits_per_value",
+        "relative_error", "relative_error_tokens",
       ]
     )
   }
@@ -54,6 +55,81 @@ import Testing
     let benchmark = DecodeBenchmark(queryHeads: 3, kvHeads: 2, headDim: 64, threads: 1)
     #expect(throws: KVError.self) { try benchmark.run(policies: [.float16], contexts: [64]) }
     #expect(throws: EvaluationError.self) { try benchmark.run(policies: [.float16], contexts: [0]) }
+  }
+
+  @Test func prefillMeasuresEveryPolicy() throws {
+    let shape = ModelShape(layers: 5, queryHeads: 4, kvHeads: 2, headDim: 64)
+    var benchmark = PrefillBenchmark(shape: shape, threads: 1)
+    benchmark.chunk = 96
+    benchmark.runs = 2
+    let policies = try Policy.list(argument: "float16,rotated:4")
+    let rows = try benchmark.run(policies: policies, context: 500)
+    #expect(rows.map(\.policy) == ["float16", "rotated:4"])
+    for row in rows {
+      #expect(row.runs == 2 && row.tokens == 500 && row.chunk == 96)
+      #expect(row.minMicroseconds > 0 && row.minMicroseconds <= row.medianMicroseconds)
+      let total = (row.medianMicroseconds + row.appendMedianMicroseconds) * 1e-6
+      #expect(row.tokensPerSecond == 500 / total)
+      #expect(row.relativeErrorTokens == 500)
+    }
+    #expect(rows[0].relativeError < 1e-4)
+    #expect(rows[1].relativeError > 1e-4 && rows[1].relativeError < 2e-2)
+    #expect(rows[1].pageBytes < rows[0].pageBytes)
+    benchmark.threads = 2
+    let threaded = try benchmark.run(policies: policies, context: 500)
+    #expect(threaded.map(\.relativeError) == rows.map(\.relativeError))
+    #expect(
+      try keys(rows[0]) == [
+        "policy", "tokens", "chunk", "query_heads", "kv_heads", "head_dim", "threads", "isa",
+        "median_us", "min_us", "append_median_us", "runs", "tokens_per_second", "page_bytes",
+        "relative_error", "relative_error_tokens",
+      ]
+    )
+  }
+
+  @Test func prefillRefusesWrongNumbers() throws {
+    let shape = ModelShape(layers: 1, queryHeads: 2, kvHeads: 1, headDim: 64)
+    var benchmark = PrefillBenchmark(shape: shape, threads: 1)
+    #expect(throws: EvaluationError.self) { try benchmark.run(policies: [.float16], context: 0) }
+    benchmark.chunk = 0
+    #expect(throws: EvaluationError.self) { try benchmark.run(policies: [.float16], context: 8) }
+    benchmark.chunk = 8
+    benchmark.runs = 0
+    #expect(throws: EvaluationError.self) { try benchmark.run(policies: [.float16], context: 8) }
+  }
+
+  @Test func sealingIsCounted() throws {
+    var benchmark = SealBenchmark(queryHeads: 2, kvHeads: 1, headDim: 64, threads: 1)
+    benchmark.layers = 3
+    benchmark.runs = 2
+    let policies = try Policy.list(argument: "rotated:4@sinks=0@recent=0,float16")
+    // The last token's append finds four full pages in each layer, the last of them new.
+    let rows = try benchmark.run(policies: policies, tokens: 257)
+    #expect(rows.map(\.pagesSealed) == [4 * 3, 0])
+    #expect(rows[0].pageBytes < rows[1].pageBytes)
+    for row in rows {
+      #expect(row.medianMicroseconds > 0 && row.medianMicroseconds <= row.p99Microseconds)
+      #expect(row.p99Microseconds <= row.maxMicroseconds)
+      #expect(row.p99OverMedian == row.p99Microseconds / row.medianMicroseconds)
+      #expect(row.maxOverMedian == row.maxMicroseconds / row.medianMicroseconds)
+    }
+    #expect(
+      try keys(rows[0]) == [
+        "policy", "tokens", "layers", "query_heads", "kv_heads", "head_dim", "threads", "isa",
+        "runs", "median_us", "p99_us", "max_us", "p99_over_median", "max_over_median",
+        "pages_sealed", "page_bytes",
+      ]
+    )
+  }
+
+  @Test func sealingRefusesWrongNumbers() throws {
+    var benchmark = SealBenchmark(queryHeads: 2, kvHeads: 1, headDim: 64, threads: 1)
+    #expect(throws: EvaluationError.self) { try benchmark.run(policies: [.float16], tokens: 0) }
+    benchmark.layers = 0
+    #expect(throws: EvaluationError.self) { try benchmark.run(policies: [.float16], tokens: 8) }
+    benchmark.layers = 1
+    benchmark.runs = 0
+    #expect(throws: EvaluationError.self) { try benchmark.run(policies: [.float16], tokens: 8) }
   }
 
   @Test func codecsAreComparedByThemselves() throws {

@@ -12,6 +12,7 @@ struct CommandLineTests {
     ["policy", "explain", "no/such.yaml"], ["eval", "--model", "no/such"],
     ["eval", "--text", "no/such"], ["generate", "--prompt", "a", "--top-p", "2"],
     ["bench", "decode", "--context", "0"], ["bench", "decode", "--head-dim", "7"],
+    ["bench", "prefill", "--chunk", "0"], ["bench", "seal", "--layers", "0"],
     ["plan", "--layers", "2", "--kv-heads", "3", "--query-heads", "4", "--head-dim", "64"],
   ])
   func badInputIsStatus1WithOneLine(arguments: [String]) throws {
@@ -45,6 +46,8 @@ struct CommandLineTests {
     ["generate", "--prompt", "The boat", "--max-tokens", "3", "--json"],
     ["bench", "encode", "--codecs", "rotated:4", "--head-dim", "64", "--json"],
     ["bench", "memory", "--context", "1024", "--layers", "1", "--json"],
+    ["bench", "prefill", "--context", "300", "--policies", "rotated:4", "--runs", "1", "--json"],
+    ["bench", "seal", "--tokens", "200", "--policies", "rotated:4", "--runs", "1", "--json"],
   ])
   func jsonIsOneObject(arguments: [String]) throws {
     let result = try Program.run(arguments)

@@ -30,6 +30,8 @@ public struct DecodeRow: Encodable, Hashable, Sendable {
   public var bytesPerSecond: Double
   /// Plain reading of memory with as many threads, measured between the steps: the median.
   public var machineReadBytesPerSecond: Double
+  /// `bytesPerSecond` over `machineReadBytesPerSecond`: 1 where a step takes as long as reading its pages.
+  public var shareOfReadBandwidth: Double
   /// Bits per value of the layer's compressed pages.
   public var bitsPerValue: Double
   /// Norm of the difference to attention in double precision over the decoded pages, over the norm
@@ -51,6 +53,7 @@ public struct DecodeRow: Encodable, Hashable, Sendable {
     case pageBytes = "page_bytes"
     case bytesPerSecond = "bytes_per_second"
     case machineReadBytesPerSecond = "machine_read_bytes_per_second"
+    case shareOfReadBandwidth = "share_of_read_bandwidth"
     case bitsPerValue = "bits_per_value"
     case relativeError = "relative_error"
     case relativeErrorTokens = "relative_error_tokens"
@@ -109,13 +112,7 @@ public struct DecodeBenchmark: Sendable {
       kvHeads: kvHeads,
       headDim: headDim
     )
-    do { try shape.validate() } catch { throw KVError.policy(error) }
-    // A policy that does not fit must not be found out after minutes.
-    var catalogue = CodecCatalogue.standard
-    catalogue.calibration = try .decaying(shape)
-    let caches = try policies.map {
-      try KVCache(model: shape, policy: $0, threads: threads, catalogue: catalogue)
-    }
+    let caches = try BenchmarkCaches.make(policies, shape: shape, threads: threads)
     let chunks = try RandomChunks(count: 8, tokens: 512, shape: shape, seed: 11)
     let buffer = try ReadBuffer(byteCount: readByteCount)
     var rows: [DecodeRow] = []
@@ -161,6 +158,8 @@ public struct DecodeBenchmark: Sendable {
     let (error, errorTokens) = try relativeError(candidate.cache, context, chunks: chunks)
     let statistics = candidate.sequence.statistics
     let middle = median(times.steps)
+    let bytesPerSecond = Double(statistics.totalBytes) / (middle * 1e-6)
+    let machine = median(times.bandwidths)
     return DecodeRow(
       policy: candidate.cache.plan.policy.label,
       tokens: context,
@@ -174,8 +173,9 @@ public struct DecodeBenchmark: Sendable {
       minMicroseconds: times.steps.min() ?? middle,
       runs: times.steps.count,
       pageBytes: statistics.totalBytes,
-      bytesPerSecond: Double(statistics.totalBytes) / (middle * 1e-6),
-      machineReadBytesPerSecond: median(times.bandwidths),
+      bytesPerSecond: bytesPerSecond,
+      machineReadBytesPerSecond: machine,
+      shareOfReadBandwidth: bytesPerSecond / machine,
       bitsPerValue: pageBits(candidate.cache.plan),
       relativeError: error,
       relativeErrorTokens: errorTokens
@@ -238,18 +238,12 @@ extension DecodeBenchmark {
 // MARK: - Error
 
 extension DecodeBenchmark {
-  /// Tokens that attention in double precision is computed over, at most.
-  static let mostErrorTokens = 4_096
-  /// Values of the keys that it is computed over, at most.
-  static let mostErrorValues = 1 << 24
-
   private func relativeError(
     _ cache: KVCache,
     _ context: Int,
     chunks: RandomChunks
   ) throws(KVError) -> (error: Double, tokens: Int) {
-    let most = min(Self.mostErrorTokens, Self.mostErrorValues / (kvHeads * headDim))
-    let tokens = min(context, most)
+    let tokens = min(context, AttentionError.mostTokens(of: cache.shape))
     let sequence = cache.makeSequence()
     try chunks.fill(sequence, layers: layer..<layer + 1, context: tokens)
     var random = RandomRows(seed: 17)
@@ -257,19 +251,13 @@ extension DecodeBenchmark {
     var output = [Float](repeating: 0, count: queries.count)
     var target = output.mutableSpan
     try sequence.attend(queries: queries.span, layer: layer, into: &target)
-    let rows = try sequence.decodedRows(layer: layer)
-    let exact = ReferenceAttention.attend(
+    let error = try AttentionError.relative(
+      output,
       queries: queries,
-      keys: rows.keys,
-      values: rows.values,
-      shape: cache.shape
+      rows: [0],
+      in: sequence,
+      layer: layer
     )
-    var difference = 0.0
-    var norm = 0.0
-    for (value, truth) in zip(output, exact) {
-      difference += (Double(value) - truth) * (Double(value) - truth)
-      norm += truth * truth
-    }
-    return (norm > 0 ? (difference / norm).squareRoot() : 0, tokens)
+    return (error, tokens)
   }
 }

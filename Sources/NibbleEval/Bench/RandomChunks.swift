@@ -43,18 +43,35 @@ struct RandomChunks {
   ) throws(KVError) {
     var chunk = 0
     for first in stride(from: 0, to: context, by: tokens) {
-      let length = min(tokens, context - first) * rowLength
       for layer in layers {
-        let keys = keys[chunk % keys.count]
-        let values = values[chunk % values.count]
-        try sequence.append(
-          keys: keys.span.extracting(0..<length),
-          values: values.span.extracting(0..<length),
-          layer: layer
-        )
+        try append(chunk, rows: 0..<min(tokens, context - first), to: sequence, layer: layer)
         chunk += 1
       }
       progress(min(first + tokens, context))
     }
+  }
+
+  /// Appends tokens of one chunk to one layer.
+  ///
+  /// - Parameters:
+  ///   - chunk: Its number; numbers beyond the last chunk begin anew.
+  ///   - rows: Which of its tokens.
+  ///   - sequence: A sequence of the shape.
+  ///   - layer: The layer.
+  /// - Throws: `KVError`.
+  func append(
+    _ chunk: Int,
+    rows: Range<Int>,
+    to sequence: KVSequence,
+    layer: Int
+  ) throws(KVError) {
+    let range = rows.lowerBound * rowLength..<rows.upperBound * rowLength
+    let keys = keys[chunk % keys.count]
+    let values = values[chunk % values.count]
+    try sequence.append(
+      keys: keys.span.extracting(range),
+      values: values.span.extracting(range),
+      layer: layer
+    )
   }
 }

@@ -1,0 +1,71 @@
+import ArgumentParser
+import NibbleEval
+import NibbleKV
+
+extension BenchCommand {
+  struct Memory: ParsableCommand {
+    static let configuration = CommandConfiguration(
+      abstract: "Fill a cache by chunked prefill and measure how much the process grows."
+    )
+
+    @OptionGroup var policy: PolicyOption
+
+    @Option(name: [.customLong("context"), .customLong("tokens")], help: "Tokens.")
+    var context = 65_536
+
+    @Option(help: "Attention layers.")
+    var layers = 16
+
+    @Option(help: "Query heads. Without it, as many as KV heads.")
+    var queryHeads: Int?
+
+    @Option(help: "KV heads.")
+    var kvHeads = 8
+
+    @Option(help: "Channels of a head.")
+    var headDim = 128
+
+    @Option(help: "Tokens of one append.")
+    var chunk = 512
+
+    @OptionGroup var threads: ThreadsOption
+    @OptionGroup var output: OutputOption
+
+    func run() throws {
+      let benchmark = MemoryBenchmark(
+        shape: ModelShape(
+          layers: layers,
+          queryHeads: queryHeads ?? kvHeads,
+          kvHeads: kvHeads,
+          headDim: headDim
+        ),
+        policy: try policy.policy(),
+        chunk: chunk,
+        threads: threads.count
+      )
+      let report = try withProgress { try benchmark.run(context: context, progress: $0) }
+      print(output.json ? try JSONReport.text(report) : table(report))
+    }
+
+    private func table(_ report: MemoryReport) -> String {
+      var table = TextTable([
+        ("policy", .left), ("tokens", .right), ("compressed tokens", .right),
+        ("bits/value", .right), ("planned", .right), ("measured growth", .right),
+        ("of planned", .right), ("float16", .right), ("of float16", .right),
+      ])
+      let growth = Double(report.residentGrowthBytes)
+      table.append([
+        report.policy,
+        "\(report.tokens)",
+        "\(report.compressedTokens)",
+        NumberText.decimal(report.bitsPerValue, 3),
+        NumberText.bytes(report.plannedBytes),
+        NumberText.bytes(report.residentGrowthBytes),
+        NumberText.percent(growth / Double(max(1, report.plannedBytes))),
+        NumberText.bytes(report.float16Bytes),
+        NumberText.percent(growth / Double(max(1, report.float16Bytes))),
+      ])
+      return table.text
+    }
+  }
+}
