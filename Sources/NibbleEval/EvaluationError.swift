@@ -20,6 +20,12 @@ public enum EvaluationError: Error, Hashable, Sendable {
   case invalidOption(name: String, value: String, expected: String)
   /// The system does not tell how much memory the process holds.
   case memoryUnknown(reason: String)
+  /// A context does not fit the memory that is available, in bytes.
+  case notEnoughMemory(context: Int, needed: Int, available: Int)
+  /// A program that is called is not installed; Debian has it in the package.
+  case programNotFound(name: String, package: String)
+  /// A file could not be written.
+  case unwritable(path: String, reason: String)
 }
 
 extension EvaluationError: CustomStringConvertible {
@@ -47,6 +53,13 @@ extension EvaluationError: CustomStringConvertible {
       "\(name) cannot be \(value); expected \(expected)"
     case .memoryUnknown(let reason):
       "the memory of this process cannot be measured: \(reason)"
+    case .notEnoughMemory(let context, let needed, let available):
+      "a context of \(context) tokens needs \(needed) bytes with all policies, and \(available) are "
+        + "available; give shorter contexts or fewer policies"
+    case .programNotFound(let name, let package):
+      "the program \(name) is not installed; on Debian and Ubuntu: apt-get install \(package)"
+    case .unwritable(let path, let reason):
+      "cannot write \(path): \(reason)"
     }
   }
 }

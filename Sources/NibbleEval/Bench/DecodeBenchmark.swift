@@ -106,12 +106,6 @@ public struct DecodeBenchmark: Sendable {
   ) throws -> [DecodeRow] {
     for context in contexts { try check("context", context, in: 1...ModelShape.tokenLimit) }
     if let runs { try check("runs", runs, in: 1...1_000_000) }
-    let shape = ModelShape(
-      layers: layers,
-      queryHeads: queryHeads,
-      kvHeads: kvHeads,
-      headDim: headDim
-    )
     let caches = try BenchmarkCaches.make(policies, shape: shape, threads: threads)
     let chunks = try RandomChunks(count: 8, tokens: 512, shape: shape, seed: 11)
     let buffer = try ReadBuffer(byteCount: readByteCount)
@@ -126,6 +120,10 @@ public struct DecodeBenchmark: Sendable {
       }
     }
     return rows
+  }
+
+  var shape: ModelShape {
+    ModelShape(layers: layers, queryHeads: queryHeads, kvHeads: kvHeads, headDim: headDim)
   }
 
   private struct Candidate {

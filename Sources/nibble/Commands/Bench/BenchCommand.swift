@@ -5,7 +5,9 @@ struct BenchCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "bench",
     abstract: "Measure speed and memory on this machine, with random rows.",
-    subcommands: [Decode.self, Prefill.self, Seal.self, Encode.self, Memory.self]
+    subcommands: [
+      Decode.self, Prefill.self, Scaling.self, Seal.self, Encode.self, Memory.self,
+    ]
   )
 }
 
