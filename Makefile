@@ -1,11 +1,12 @@
 # The two commands of the README are `make demo` and `make test`; both install what is missing first.
 
-.PHONY: help demo test build format lint docs dependencies clean
+.PHONY: help demo test build benchmarks format lint docs dependencies clean
 
 help:
 	@echo "make demo          text from the embedded model, then a table of policies"
 	@echo "make test          all tests"
 	@echo "make build         the library and the nibble program, optimised"
+	@echo "make benchmarks    the benchmarks of Benchmarks/, built and run"
 	@echo "make format        lay out the Swift and C sources"
 	@echo "make lint          check the layout and the documentation comments"
 	@echo "make docs          the API documentation, into .build-docs/"
@@ -20,6 +21,9 @@ test: dependencies
 build: dependencies
 	swift build -c release
 
+benchmarks: dependencies
+	swift package --package-path Benchmarks benchmark
+
 format:
 	@scripts/format.sh
 
@@ -33,4 +37,4 @@ dependencies:
 	@scripts/install-dependencies.sh
 
 clean:
-	rm -rf .build .build-tests .build-docs
+	rm -rf .build .build-tests .build-docs Benchmarks/.build
