@@ -78,8 +78,18 @@ extension LayerWriter {
   ) throws(KVError) {
     // In order, because a mean depends on the pages before.
     for strip in strips { learn(place(strip, of: state), &means) }
-    let failure = FirstFailure()
     let known = means
+    guard strips.count > 1 else {
+      do throws(CodecError) {
+        for strip in strips {
+          try encode(place(strip, of: state), means: known, into: target(strip / stripsOfPage))
+        }
+      } catch {
+        throw .codec(error)
+      }
+      return
+    }
+    let failure = FirstFailure()
     workers.run(items: strips.count) { item, _ in
       let strip = strips.lowerBound + item
       do throws(CodecError) {

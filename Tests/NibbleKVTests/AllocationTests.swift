@@ -131,6 +131,6 @@ private struct Decoder {
 }
 
 extension LayerState {
-  fileprivate var pageCounts: [Int] { [pages.count, sealedCount] }
+  fileprivate var pageCounts: [Int] { [pages.count, sealedCount, ahead == nil ? 0 : 1] }
 }
 #endif
