@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "float_parts.h"
+#include "skip.h"
 
 enum {
   CHUNK_ROWS = 16,  // rows that pass through a block together
@@ -30,6 +31,7 @@ typedef struct {
   nibble_weight_start weight_start[CHUNK_ROWS];
   uint8_t weights[2 * CHUNK_ROWS][NIBBLE_MAX_BLOCK_TOKENS];
   int32_t raw_values[2 * CHUNK_ROWS * NIBBLE_MAX_CHANNELS];
+  nibble_query_norms query_norms[NIBBLE_MAX_ROWS];
 } scratch_memory;
 
 size_t nibble_attend_scratch_bytes(void) { return (sizeof(scratch_memory) + 63) & ~(size_t)63; }
@@ -404,6 +406,9 @@ static void attend_stretch(const nibble_kernels *kernels, const nibble_rows *row
       score_outliers(rows, first, &keys->blocks[i], s);
     }
     soften_chunk(kernels, rows, first, partial, first_position, present, tokens, padded, s);
+    if (rows->skip && !nibble_is_rows(values->blocks[0].strip->kind) &&
+        nibble_skips_values(rows, partial, first, chunk_of(rows, first), s->scores[0], tokens))
+      continue;
     for (int32_t i = 0; i < values->count; i++) {
       weigh_chunk(kernels, rows, first, partial, &values->blocks[i], s);
       weigh_outliers(rows, first, partial, &values->blocks[i], s);
@@ -436,6 +441,7 @@ void nibble_attend(const nibble_run *run, const nibble_rows *rows, const nibble_
   const visible_range range = visible(rows);
   bool is_quantized = false;
   stretch_view keys, values;
+  if (rows->skip) nibble_start_skipping(rows, run->keys->row_channels, s->query_norms);
   for (int32_t page = 0; page < run->page_count; page++) {
     const uint8_t *bytes = run->pages[page],
                   *next = page + 1 < run->page_count + run->has_next ? run->pages[page + 1] : bytes;
@@ -447,6 +453,9 @@ void nibble_attend(const nibble_run *run, const nibble_rows *rows, const nibble_
     if (position > range.last) break;
     prefetch(next + run->key_side, run->keys->side_bytes);
     prefetch(next + run->value_side, run->values->side_bytes);
+    if (rows->skip && nibble_skips_page(rows, partial, run->keys->row_channels, s->query_norms,
+                                        bytes, next, position, present))
+      continue;
     for (int32_t stretch = 0; stretch * tokens < present; stretch++) {
       view_stretch(&keys, run->keys, bytes + run->key_codes, bytes + run->key_side, stretch, ahead);
       view_stretch(&values, run->values, bytes + run->value_codes, bytes + run->value_side, stretch,

@@ -199,6 +199,10 @@ extension StripCodec {
   /// Bytes of codes and of side information: where a page puts its strips.
   package var codeBytes: Int { bytes.codes }
   package var sideBytes: Int { bytes.side }
+  /// Bytes of the summary of a page's keys.
+  package var summaryBytes: Int { nibble_summary_bytes(Int32(headDim)) }
+  /// Whether attention reads codes of this strip in place.
+  package var isCodes: Bool { custom == nil && !description.isExactRows }
 
   /// The C layout.
   ///
@@ -229,6 +233,19 @@ extension StripCodec {
       return
     }
     nibble_encode(parts, transform?.weights, metric, rows, codes, side, scratch.memory)
+  }
+
+  /// Writes what attention needs to know of encoded keys to leave their page out.
+  ///
+  /// `rows` (pageTokens, headDim) is overwritten with what the codes stand for.
+  package func summarize(
+    codes: UnsafePointer<UInt8>,
+    side: UnsafePointer<UInt8>,
+    rows: UnsafeMutablePointer<Float>,
+    into summary: UnsafeMutablePointer<UInt8>
+  ) {
+    nibble_decode(parts, codes, side, 0, Int32(pageTokens), rows)
+    nibble_summarize(rows, Int32(pageTokens), Int32(headDim), summary)
   }
 
   /// Decodes tokens into rows (count, headDim), in the space of the model: rotated back, mean added.

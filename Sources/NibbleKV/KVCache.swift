@@ -121,7 +121,8 @@ public final class KVCache: Sendable {
     CacheStatistics(
       heldBytes: pool.heldBytes,
       pageCount: pool.pageCount,
-      sequenceCount: sequenceCount.load(ordering: .relaxed)
+      sequenceCount: sequenceCount.load(ordering: .relaxed),
+      skipping: layers.reduce(.none) { $0 + ($1.skipping?.counts ?? .none) }
     )
   }
 

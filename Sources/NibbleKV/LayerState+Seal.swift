@@ -163,6 +163,13 @@ extension LayerWriter {
         side: target.base + (isKeys ? offsets.keySide : offsets.valueSide),
         scratch: &memory.strip
       )
+      guard isKeys, let summary = offsets.summary else { return }
+      place.codec.summarize(
+        codes: target.base + offsets.keyCodes,
+        side: target.base + offsets.keySide,
+        rows: memory.rows,
+        into: target.base + summary
+      )
     }
   }
 }

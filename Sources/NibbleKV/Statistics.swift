@@ -6,6 +6,38 @@ public struct CacheStatistics: Hashable, Sendable {
   public let pageCount: Int
   /// Living sequences.
   public let sequenceCount: Int
+  /// What attention has left out so far.
+  public let skipping: SkippingCounts
+}
+
+/// What attention attended to and what it left out, over all calls of a cache whose policy has a `skipBelow` above 0.
+///
+/// Only sealed pages of built-in codecs count, once for each KV head and block of up to 64 query rows that saw them.
+public struct SkippingCounts: Hashable, Sendable {
+  /// Pages whose keys were read.
+  public let attendedPages: Int
+  /// Pages that were left out by their summaries.
+  public let skippedPages: Int
+  /// Stretches of up to 64 tokens and 16 query rows whose values were read, in pages that were attended to.
+  public let attendedStretches: Int
+  /// Stretches whose values were left out because their weights were too small.
+  public let skippedStretches: Int
+
+  static let none = SkippingCounts(
+    attendedPages: 0,
+    skippedPages: 0,
+    attendedStretches: 0,
+    skippedStretches: 0
+  )
+
+  static func + (a: SkippingCounts, b: SkippingCounts) -> SkippingCounts {
+    SkippingCounts(
+      attendedPages: a.attendedPages + b.attendedPages,
+      skippedPages: a.skippedPages + b.skippedPages,
+      attendedStretches: a.attendedStretches + b.attendedStretches,
+      skippedStretches: a.skippedStretches + b.skippedStretches
+    )
+  }
 }
 
 /// What a sequence holds.

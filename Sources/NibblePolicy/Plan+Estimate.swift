@@ -113,9 +113,10 @@ extension MemoryEstimate {
     let tableBytes = strips.reduce(0) { $0 + $1.bytes.tables }
     let scaleBytes = strips.reduce(0) { $0 + $1.bytes.scales }
     let meanBytes = strips.reduce(0) { $0 + ($1.description.removesMean ? $1.headDim * 4 : 0) }
-    codes += pages * (layer.pageLayout.byteCount - tableBytes - scaleBytes)
+    let summaryBytes = layer.pageLayout.summaryBytes
+    codes += pages * (layer.pageLayout.byteCount - tableBytes - scaleBytes - summaryBytes)
     tables += pages * tableBytes
-    scales += pages * scaleBytes + MeanSchedule.count(pages: pages) * meanBytes
+    scales += pages * (scaleBytes + summaryBytes) + MeanSchedule.count(pages: pages) * meanBytes
   }
 }
 

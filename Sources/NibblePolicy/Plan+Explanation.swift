@@ -65,16 +65,31 @@ extension Plan {
     let bytes = groups.reduce(0) { $0 + $1.bytesPerToken }
     return """
       policy \(policy.label): page_tokens \(policy.pageTokens), sinks \(policy.sinks), \
-      recent \(policy.recent), exact_rows \(policy.exact)
+      recent \(policy.recent), exact_rows \(policy.exact)\(skippingText)
       model: \(shape.layers) layers, \(shape.queryHeads) query heads, \
       \(shape.kvHeads) KV heads, head dimension \(shape.headDim)
 
       \(table(rows, rightAligned: [4, 5]))
 
-      sealed pages: \(decimal(bitsPerValue)) bits per value, \(decimal(bytes)) bytes per token
+      sealed pages: \(decimal(bitsPerValue)) bits per value, \(decimal(bytes)) bytes per token\(summaryText)
       not compressed:
       \(notes.map { "- \($0)" }.joined(separator: "\n"))
 
+      """
+  }
+
+  private var skippingText: String {
+    policy.skipBelow > 0 ? ", skip_below \(policy.skipBelow)" : ""
+  }
+
+  private var summaryText: String {
+    guard policy.skipBelow > 0 else { return "" }
+    let bytes = layers.reduce(0) { $0 + $1.pageLayout.summaryBytes }
+    let perToken = decimal(Double(bytes) / Double(policy.pageTokens))
+    return """
+
+      skipping: at most \(policy.skipBelow) of a query's softmax weight is left out; summaries of keys take \
+      \(perToken) more bytes per token
       """
   }
 

@@ -32,7 +32,7 @@ package enum AttentionScratch {
 
   /// Bytes of one worker.
   package static func workerBytes(headDim: Int) -> Int {
-    kernelBytes + rows * (3 * padded(headDim) * 4 + 3 * 4 + 8)
+    kernelBytes + rows * (3 * padded(headDim) * 4 + 4 * 4 + 8)
       + combinedBytes(rows: rows, headDim: headDim)
   }
 

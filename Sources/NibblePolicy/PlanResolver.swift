@@ -130,7 +130,11 @@ extension PlanResolver {
         Plan.Layer(
           keys: keys,
           values: values,
-          pageLayout: PageLayout(keys: keys, values: values),
+          pageLayout: PageLayout(
+            keys: keys,
+            values: values,
+            hasSummaries: policy.skipBelow > 0
+          ),
           exactKeys: exactKeys,
           exactValues: exactValues,
           exactLayout: exactLayout,

@@ -4,7 +4,7 @@ extension Policy {
   /// Reads a policy as it is written on the command line: a preset, a file, or a short form.
   ///
   /// A short form is a codec for both sides (`rotated:4`) or one for each (`k=int8+v=linear:4`),
-  /// then any number of `@key=value` with `sinks`, `recent`, `page_tokens`, `exact_rows` or a codec
+  /// then any number of `@key=value` with `sinks`, `recent`, `page_tokens`, `skip_below`, `exact_rows` or a codec
   /// option, which applies to both sides; `@k.key=value` and `@v.key=value` apply to one. A name with `/`, or that ends in `.yaml`, `.yml` or
   /// `.json`, is a file.
   ///
@@ -114,6 +114,12 @@ private struct PolicyArgument {
     case "page_tokens":
       policy.pageTokens = try integer(key, value)
       try check(Policy.problem(pageTokens: policy.pageTokens))
+    case "skip_below":
+      guard let number = PolicyDocument.number(value) else {
+        throw error("'\(key)' is '\(value)'; expected a number")
+      }
+      policy.skipBelow = number
+      try check(Policy.problem(skipBelow: number))
     case "exact_rows":
       guard Policy.exactNames.contains(value) else {
         throw error(
@@ -127,7 +133,9 @@ private struct PolicyArgument {
         key.hasPrefix("k.") ? [.keys] : key.hasPrefix("v.") ? [.values] : KVSide.allCases
       let option = sides.count == 1 ? String(key.dropFirst(2)) : key
       guard CodecDescription.optionNames.contains(option) else {
-        let known = ["sinks", "recent", "page_tokens", "exact_rows"] + CodecDescription.optionNames
+        let known =
+          ["sinks", "recent", "page_tokens", "skip_below", "exact_rows"]
+          + CodecDescription.optionNames
         throw error("unknown key '\(key)'", hint: nearest(option, among: known))
       }
       if isPreset { throw error("'\(key)' is a codec's option; a preset names its own codecs") }

@@ -13,6 +13,8 @@ extension Policy {
   public static let sinkRange = 0...1024
   /// The range of ``recent``.
   public static let recentRange = 0...65_536
+  /// The range of ``skipBelow``.
+  public static let skipBelowRange = 0.0..<0.5
   /// The codecs that ``exact`` may be.
   public static let exactNames = ["float32", "float16", "bfloat16"]
 
@@ -27,6 +29,7 @@ extension Policy {
       Self.problem(pageTokens: pageTokens),
       Self.problem("sinks", sinks, in: Self.sinkRange),
       Self.problem("recent", recent, in: Self.recentRange),
+      Self.problem(skipBelow: skipBelow),
       name.flatMap(Self.problem(name:)),
       exact.isExactRows
         ? nil : ("'exact_rows' is '\(exact)'; expected float32, float16 or bfloat16", nil),
@@ -72,6 +75,12 @@ extension Policy {
     return (
       "'\(key)' is \(value); expected \(range.lowerBound) to \(range.upperBound)", String(near)
     )
+  }
+
+  static func problem(skipBelow: Double) -> Problem? {
+    if skipBelowRange.contains(skipBelow) { return nil }
+    let limits = "at least \(skipBelowRange.lowerBound) and below \(skipBelowRange.upperBound)"
+    return ("'skip_below' is \(skipBelow); expected \(limits)", nil)
   }
 
   static func problem(name: String) -> Problem? {

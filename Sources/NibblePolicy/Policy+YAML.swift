@@ -15,6 +15,8 @@ extension Policy {
       "keys: \(keys.yaml)",
       "values: \(values.yaml)",
     ]
+    // Older readers do not know the key.
+    if skipBelow != 0 { lines.append("skip_below: \(skipBelow)") }
     if !rules.isEmpty { lines.append("rules:") }
     for rule in rules {
       lines.append("  - layers: \(written(rule.layers))")

@@ -51,6 +51,12 @@ public struct Policy: Hashable, Sendable {
   public var values: CodecDescription
   /// The rows of sinks and tail: `float32`, `float16` or `bfloat16`.
   public var exact: CodecDescription
+  /// The share of a query's softmax weight that attention may leave out to read fewer pages, 0 ..< 0.5; 0 reads all.
+  ///
+  /// Pages that provably have hardly any weight are left out, and values of tokens whose weights turn out small. The
+  /// output then differs by at most `2 · skipBelow` times the largest norm of a value row or of a removed mean. Above 0, sealed
+  /// pages of built-in codecs carry a summary of their keys: `2 · headDim + headDim / 8` bytes for each KV head.
+  public var skipBelow: Double
   /// Changes for some layers and heads; later ones win.
   public var rules: [Rule]
 
@@ -68,6 +74,7 @@ public struct Policy: Hashable, Sendable {
   ///   - pageTokens: Tokens of a page.
   ///   - sinks: Tokens at the start that stay exact.
   ///   - recent: Newest tokens that stay exact.
+  ///   - skipBelow: The share of a query's softmax weight that attention may leave out.
   ///   - rules: Changes for some layers and heads.
   public init(
     name: String? = nil,
@@ -77,6 +84,7 @@ public struct Policy: Hashable, Sendable {
     pageTokens: Int = 64,
     sinks: Int = 4,
     recent: Int = 64,
+    skipBelow: Double = 0,
     rules: [Rule] = []
   ) {
     self.name = name
@@ -86,6 +94,7 @@ public struct Policy: Hashable, Sendable {
     self.keys = keys
     self.values = values
     self.exact = exact
+    self.skipBelow = skipBelow
     self.rules = rules
   }
 

@@ -77,6 +77,23 @@ struct PolicyDocument {
     return value
   }
 
+  /// A number in decimal digits, with a point or an exponent.
+  func number(_ field: PolicyField) throws(PolicyError) -> Double {
+    guard case .scalar(let scalar) = field.value, scalar.style == .plain,
+      let value = Self.number(scalar.string)
+    else { throw wrongType(field, expected: "a number") }
+    return value
+  }
+
+  /// Neither hexadecimal numbers nor words.
+  static func number(_ text: String) -> Double? {
+    let isDecimal = text.utf8.allSatisfy {
+      (0x30...0x39).contains($0) || "+-.eE".utf8.contains($0)
+    }
+    guard isDecimal, let value = Double(text), value.isFinite else { return nil }
+    return value
+  }
+
   /// A scalar as it is written, but not an empty one.
   func text(
     _ field: PolicyField,

@@ -35,7 +35,8 @@ struct PolicyReader {
   }
 
   private static let keys = [
-    "version", "name", "page_tokens", "sinks", "recent", "exact_rows", "keys", "values", "rules",
+    "version", "name", "page_tokens", "sinks", "recent", "skip_below", "exact_rows", "keys",
+    "values", "rules",
   ]
   private static let ruleKeys = ["layers", "kv_heads", "keys", "values"]
 
@@ -52,6 +53,9 @@ struct PolicyReader {
       policy.sinks = try integer(field, in: Policy.sinkRange)
     case "recent":
       policy.recent = try integer(field, in: Policy.recentRange)
+    case "skip_below":
+      policy.skipBelow = try document.number(field)
+      try document.check(Policy.problem(skipBelow: policy.skipBelow), field.value)
     case "exact_rows":
       policy.exact = try exactRows(field)
     case "rules":

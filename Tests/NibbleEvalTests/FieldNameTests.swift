@@ -26,6 +26,7 @@ import Testing
         "kl_median", "kl_p99", "kl_ratio", "kl_ratio_low", "kl_ratio_high", "same_top_1",
         "perplexity", "perplexity_exact", "questions", "recall", "recall_exact", "answers_recalled",
         "answers_recalled_exact",
+        "skipped_pages", "skipped_values",
       ]
     )
     // What does not exist is null, not absent.

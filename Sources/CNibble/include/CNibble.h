@@ -184,6 +184,20 @@ typedef struct nibble_run {
   size_t key_codes, key_side, value_codes, value_side;  // byte offsets in a page
 } nibble_run;
 
+// What a call may leave out. Counters are added to, one for each page, and for each stretch of up
+// to 64 tokens and 16 rows.
+typedef struct nibble_skip {
+  float share;        // of a row's weight that one token may have and still be left out
+  ptrdiff_t summary;  // byte offset of a page's summary, or -1: its pages are all attended to
+  float *known;       // [count]: logarithms of sums of weights that are part of each row's total
+  int64_t attended_pages, skipped_pages, attended_stretches, skipped_stretches;
+} nibble_skip;
+
+// The summary of a page's decoded keys [tokens][channels]: their centre, float16 [channels], and
+// for every 16 channels the largest distance from it, bfloat16. Whole words of 4 bytes.
+size_t nibble_summary_bytes(int32_t channels);
+void nibble_summarize(const float *rows, int32_t tokens, int32_t channels, uint8_t *summary);
+
 // Query rows of one KV head, in the space of the run's keys.
 typedef struct nibble_rows {
   int32_t count;             // at most NIBBLE_MAX_ROWS
@@ -192,7 +206,8 @@ typedef struct nibble_rows {
   const float *bias;  // [count], added to the unscaled scores (query times mean key), or NULL
   int64_t window;     // a row sees this many positions, its own included; 0 means all
   float scale;
-  float soft_cap;  // 0 means none
+  float soft_cap;     // 0 means none
+  nibble_skip *skip;  // or NULL: nothing is left out
 } nibble_rows;
 
 // What attention over a run leaves: combine runs by their maxima. Overwritten, not accumulated.
@@ -232,6 +247,9 @@ bool nibble_test_dot(const char *isa, nibble_kind kind, const uint8_t *codes, co
 bool nibble_test_weigh(const char *isa, nibble_kind kind, const uint8_t *codes, const int8_t *table,
                        int32_t block_tokens, int32_t padded_channels, const uint8_t *weights,
                        int32_t rows, int32_t *out);
+// What no score of a page with this summary is above.
+float nibble_test_score_bound(const nibble_rows *rows, int32_t row, int32_t channels,
+                              const uint8_t *summary);
 
 // ---- Threads
 

@@ -108,7 +108,11 @@ public struct QualityEvaluation {
       }
     }
     return tallies.enumerated().map { index, tally in
-      var result = tally.result(documents: documents.count, tokens: total)
+      var result = tally.result(
+        documents: documents.count,
+        tokens: total,
+        skipping: caches[index].statistics.skipping
+      )
       let baseline = baselines.last { $0 <= index } ?? baselines.first
       result.divergenceRatio = baseline.flatMap { tally.ratio(to: tallies[$0]) }
       return result

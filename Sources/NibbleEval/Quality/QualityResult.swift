@@ -30,6 +30,10 @@ public struct QualityResult: Hashable, Sendable {
   public var perplexity: Double?
   /// The same with the exact cache, over the same positions.
   public var perplexityExact: Double?
+  /// Share of the sealed pages that attention left out; `nil` where the policy leaves nothing out.
+  public var skippedPages: Double?
+  /// Of the pages that attention read, the share whose values it left out.
+  public var skippedValues: Double?
 }
 
 extension Plan {
@@ -82,7 +86,7 @@ struct QualityTally {
     sealedValues += Double(statistics.pageBytes * 8) / statistics.bitsPerValue
   }
 
-  func result(documents: Int, tokens: Int) -> QualityResult {
+  func result(documents: Int, tokens: Int, skipping: SkippingCounts) -> QualityResult {
     QualityResult(
       policy: policy.label,
       documents: documents,
@@ -95,8 +99,14 @@ struct QualityTally {
       divergence: SampleSummary(divergences),
       sameTop1: divergences.isEmpty ? nil : Double(sameTop) / Double(divergences.count),
       perplexity: perplexity(likelihood),
-      perplexityExact: perplexity(exactLikelihood)
+      perplexityExact: perplexity(exactLikelihood),
+      skippedPages: share(skipping.skippedPages, beside: skipping.attendedPages),
+      skippedValues: share(skipping.skippedStretches, beside: skipping.attendedStretches)
     )
+  }
+
+  private func share(_ part: Int, beside rest: Int) -> Double? {
+    part + rest > 0 ? Double(part) / Double(part + rest) : nil
   }
 
   private func perplexity(_ sum: Double) -> Double? {

@@ -40,6 +40,10 @@ public struct QualityRow: Encodable, Sendable {
   @NullableNumber public var perplexity: Double?
   /// Perplexity with the exact cache, over the same positions.
   @NullableNumber public var perplexityExact: Double?
+  /// Share of the sealed pages that attention left out.
+  @NullableNumber public var skippedPages: Double?
+  /// Of the pages that attention read, the share whose values it left out.
+  @NullableNumber public var skippedValues: Double?
   /// Questions that were asked.
   public var questions = 0
   /// Share of the answers' tokens recalled with the policy.
@@ -69,6 +73,8 @@ public struct QualityRow: Encodable, Sendable {
     case sameTop1 = "same_top_1"
     case perplexity
     case perplexityExact = "perplexity_exact"
+    case skippedPages = "skipped_pages"
+    case skippedValues = "skipped_values"
     case questions, recall
     case recallExact = "recall_exact"
     case answersRecalled = "answers_recalled"
@@ -97,5 +103,7 @@ public struct QualityRow: Encodable, Sendable {
     sameTop1 = quality.sameTop1
     perplexity = quality.perplexity
     perplexityExact = quality.perplexityExact
+    skippedPages = quality.skippedPages
+    skippedValues = quality.skippedValues
   }
 }

@@ -64,12 +64,10 @@ struct AttentionCall {
   ) throws(KVError) {
     combined.reset(rows: item.rowCount)
     gather(item, into: memory)
-    let geometry = kernels.geometry
-    if item.hasSinks, let page = state.sinkPage {
-      let tokens = geometry.sinkTokens(of: state.tokenCount)
-      let pageRun = PageRun(kind: .sink, position: 0, pages: 1, lastTokens: tokens)
-      withAddress(page.base) { run(pageRun, $0, item, memory, into: combined) }
-    }
+    let skips = skips(item)
+    if skips { peekWeights(item, memory, through: combined) }
+    if item.hasSinks { runSinks(item, memory, into: combined) }
+    if skips { runExact(item, memory, into: combined) }
     if !item.sealed.isEmpty {
       if kernels.decodes(head: item.head) {
         try runDecoded(item, memory, into: combined)
@@ -77,6 +75,17 @@ struct AttentionCall {
         runSealed(item, memory, into: combined)
       }
     }
+    if !skips { runExact(item, memory, into: combined) }
+  }
+
+  func runSinks(_ item: Cut.Item, _ memory: WorkerScratch, into combined: CombinedRows) {
+    guard let page = state.sinkPage else { return }
+    let tokens = kernels.geometry.sinkTokens(of: state.tokenCount)
+    let pageRun = PageRun(kind: .sink, position: 0, pages: 1, lastTokens: tokens)
+    withAddress(page.base) { run(pageRun, $0, item, memory, into: combined) }
+  }
+
+  private func runExact(_ item: Cut.Item, _ memory: WorkerScratch, into combined: CombinedRows) {
     if !item.exact.isEmpty { run(pages: item.exact, of: .exact, item, memory, into: combined) }
   }
 
@@ -90,7 +99,7 @@ struct AttentionCall {
     }
   }
 
-  private func run(
+  func run(
     pages: Range<Int>,
     of kind: LayerKernels.PageKind,
     _ item: Cut.Item,
@@ -202,7 +211,8 @@ struct AttentionCall {
       bias: keyMean == nil ? nil : UnsafePointer(memory.bias),
       window: Int64(min(options.window ?? 0, state.tokenCount)),
       scale: options.scale ?? 1 / Float(dim).squareRoot(),
-      soft_cap: options.softCap ?? 0
+      soft_cap: options.softCap ?? 0,
+      skip: skip(pageRun.kind, item, memory, after: combined)
     )
     var partial = nibble_partial(
       maximum: memory.maximum,
@@ -210,6 +220,7 @@ struct AttentionCall {
       accumulator: memory.accumulator
     )
     nibble_attend(&run, &rows, &partial, memory.kernel)
+    if let skip = rows.skip { kernels.skipping?.count(skip.pointee) }
     let transformsValues = isCoded && kernels.plan.values[head].description.rotation != .none
     add(memory, rows: rowCount, isTransformed: transformsValues, mean: valueMean, to: combined)
   }

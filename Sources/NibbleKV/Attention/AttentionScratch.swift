@@ -14,6 +14,9 @@ final class WorkerScratch: @unchecked Sendable {
   let transformedQueries: UnsafeMutablePointer<Float>
   let bias: UnsafeMutablePointer<Float>
   let positions: UnsafeMutablePointer<Int64>
+  /// Logarithms of sums of weights that are part of each row's total.
+  let known: UnsafeMutablePointer<Float>
+  let skip: UnsafeMutablePointer<nibble_skip>
   let combined: CombinedRows
   private var decoded: UnsafeMutableRawPointer?
   private var decodedBytes = 0
@@ -48,10 +51,13 @@ final class WorkerScratch: @unchecked Sendable {
     maximum = next(rows)
     sum = next(rows)
     bias = next(rows)
+    known = next(rows)
+    skip = .allocate(capacity: 1)
   }
 
   deinit {
     memory.deallocate()
+    skip.deallocate()
     decoded?.deallocate()
   }
 

@@ -15,6 +15,8 @@ final class LayerKernels: @unchecked Sendable {
   let geometry: LayerGeometry
   /// The largest magnitude that all codecs of the layer, exact rows included, can hold.
   let magnitudeLimit: Float
+  /// What attention may leave out; `nil` if nothing.
+  let skipping: LayerSkipping?
   /// (kinds, heads, sides, parts).
   private let strips: UnsafeMutablePointer<nibble_strip>
   private let headCount: Int
@@ -23,6 +25,8 @@ final class LayerKernels: @unchecked Sendable {
   init(plan: Plan, layer: Int) {
     self.plan = plan.layers[layer]
     geometry = LayerGeometry(plan: plan, layer: self.plan)
+    let skipBelow = plan.policy.skipBelow
+    skipping = skipBelow > 0 ? LayerSkipping(skipBelow: skipBelow) : nil
     headCount = self.plan.keys.count
     let codecs = [self.plan.exactKeys, self.plan.exactValues] + self.plan.keys + self.plan.values
     magnitudeLimit = codecs.map(\.description.magnitudeLimit).min() ?? 0
