@@ -250,6 +250,7 @@ int main(int count, char **arguments) {
   test_strips();
   test_edges();
   test_attention();
+  test_skipping();
   if (failures) fprintf(stderr, "%d checks failed\n", failures);
   return failures ? 1 : 0;
 }

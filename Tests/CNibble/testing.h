@@ -58,5 +58,6 @@ void test_rotation(void);
 void test_strips(void);
 void test_edges(void);
 void test_attention(void);
+void test_skipping(void);
 
 #endif

@@ -103,6 +103,12 @@ struct TokenRows {
     values = random.normals(tokens * rowLength, mean: mean)
   }
 
+  init(keys: [Float], values: [Float], rowLength: Int) {
+    self.keys = keys
+    self.values = values
+    self.rowLength = rowLength
+  }
+
   var count: Int { keys.count / rowLength }
 
   func append(_ tokens: Range<Int>, to store: some KeyValueStore, layer: Int = 0) throws(KVError) {

@@ -26,12 +26,14 @@ import Testing
 
   @Test func partsSetTheExactWindows() throws {
     let policy = try Policy(
-      argument: "clustered:4@sinks=8@recent=128@page_tokens=256@exact_rows=bfloat16"
+      argument:
+        "clustered:4@sinks=8@recent=128@page_tokens=256@skip_below=1e-3@exact_rows=bfloat16"
     )
     #expect(policy.keys == .clustered(4))
     #expect(policy.sinks == 8)
     #expect(policy.recent == 128)
     #expect(policy.pageTokens == 256)
+    #expect(policy.skipBelow == 0.001)
     #expect(policy.exact == .bfloat16)
   }
 
@@ -113,6 +115,8 @@ import Testing
     Wrong(argument: "rotated:4@page_tokens=65", message: "'page_tokens' is 65", hint: "64"),
     Wrong(argument: "rotated:4@exact_rows=int8", message: "'exact_rows' is 'int8'", hint: nil),
     Wrong(argument: "linear:4@axis=chanel", message: "cannot be 'chanel'", hint: "channel"),
+    Wrong(argument: "int8@skip_below=0.5", message: "'skip_below' is 0.5; expected", hint: nil),
+    Wrong(argument: "int8@skip_below=few", message: "'few'; expected a number", hint: nil),
     Wrong(argument: "rotated:4@@sinks=4", message: "'' is no 'key=value'", hint: nil),
     Wrong(argument: "balanced@mean=removed", message: "a preset names its own codecs", hint: nil),
     Wrong(argument: "k=linear:4@axis=channel+v=int8", message: "stand at the end", hint: nil),

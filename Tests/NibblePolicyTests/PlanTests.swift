@@ -133,6 +133,14 @@ import Testing
     #expect(lines[3].hasSuffix("preset balanced, rule 1"))
     #expect(lines[5].hasPrefix("1-6     all       keys    rotated:4 mean=removed"))
     #expect(lines.contains("not compressed:"))
+    #expect(!plan.explanation.contains("skip"))
+  }
+
+  @Test func explanationSaysWhatIsLeftOut() throws {
+    let policy = Policy(keys: .int8, values: .int8, skipBelow: 0.01)
+    let text = try Plan(policy: policy, shape: .sample).explanation
+    #expect(text.contains("exact_rows float16, skip_below 0.01\n"))
+    #expect(text.contains("\nskipping: at most 0.01 of a query's softmax weight is left out; "))
   }
 
   @Test func headsThatDifferHaveLinesOfTheirOwn() throws {
@@ -198,6 +206,8 @@ import Testing
   @Test(arguments: [
     Policy(keys: .int8, values: .int8, pageTokens: 80),
     Policy(keys: .int8, values: .int8, sinks: -1),
+    Policy(keys: .int8, values: .int8, skipBelow: 0.5),
+    Policy(keys: .int8, values: .int8, skipBelow: .nan),
     Policy(keys: .int8, values: .int8, recent: 1 << 40),
     Policy(keys: .int8, values: .int8, exact: .int8),
     Policy(name: "", keys: .int8, values: .int8),

@@ -85,6 +85,7 @@ import Testing
       pageTokens: pages.randomElement(using: &generator) ?? 64,
       sinks: Int.random(in: 0...1024, using: &generator),
       recent: Int.random(in: 0...65_536, using: &generator),
+      skipBelow: [0, 0.001, 1e-9, 0.49].randomElement(using: &generator) ?? 0,
       rules: (0..<Int.random(in: 0...4, using: &generator)).map { _ in
         Policy.Rule(
           layers: randomSelections(&generator),
