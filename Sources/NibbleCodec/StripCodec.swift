@@ -282,12 +282,17 @@ extension StripCodec {
     }
   }
 
-  /// Brings rows (count, headDim) from the space that they are encoded in back to the model's, but for the mean.
-  package func transformBack(_ rows: UnsafeMutablePointer<Float>, count: Int) {
+  /// Brings rows (count, headDim) from the space that they are encoded in back to the model's, but for the mean; `scratch`
+  /// has room for a row.
+  package func transformBack(
+    _ rows: UnsafeMutablePointer<Float>,
+    count: Int,
+    scratch: UnsafeMutablePointer<Float>? = nil
+  ) {
     switch description.rotation {
     case .none: break
     case .hadamard: nibble_rotate_back(rows, count, Int32(headDim))
-    case .aligned: transform?.synthesize(rows, count: count)
+    case .aligned: transform?.synthesize(rows, count: count, scratch: scratch)
     }
   }
 

@@ -113,9 +113,13 @@ extension RowTransform {
     }
   }
 
-  /// Replaces coefficients (count, headDim) by rows without their mean.
-  package func synthesize(_ rows: UnsafeMutablePointer<Float>, count: Int) {
-    replaceRows(rows, count: count) { source, target in
+  /// Replaces coefficients (count, headDim) by rows without their mean; `scratch` has room for a row.
+  package func synthesize(
+    _ rows: UnsafeMutablePointer<Float>,
+    count: Int,
+    scratch: UnsafeMutablePointer<Float>? = nil
+  ) {
+    replaceRows(rows, count: count, scratch: scratch) { source, target in
       synthesis.withUnsafeBufferPointer {
         nibble_synthesize($0.baseAddress, Int32(headDim), Int32(headDim), source, target)
       }
@@ -155,14 +159,19 @@ extension RowTransform {
   private func replaceRows(
     _ rows: UnsafeMutablePointer<Float>,
     count: Int,
+    scratch: UnsafeMutablePointer<Float>? = nil,
     _ body: (UnsafePointer<Float>, UnsafeMutablePointer<Float>) -> Void
   ) {
-    withUnsafeTemporaryAllocation(of: Float.self, capacity: headDim) { result in
-      guard let result = result.baseAddress else { return }
-      for row in 0..<count {
-        body(rows + row * headDim, result)
-        (rows + row * headDim).update(from: result, count: headDim)
+    guard let scratch else {
+      withUnsafeTemporaryAllocation(of: Float.self, capacity: headDim) {
+        guard let scratch = $0.baseAddress else { return }
+        replaceRows(rows, count: count, scratch: scratch, body)
       }
+      return
+    }
+    for row in 0..<count {
+      body(rows + row * headDim, scratch)
+      (rows + row * headDim).update(from: scratch, count: headDim)
     }
   }
 }

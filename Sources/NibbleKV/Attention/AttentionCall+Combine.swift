@@ -64,7 +64,11 @@ extension AttentionCall {
   }
 
   /// Divides by the sums, leaves the space of the codes and writes the output.
-  func finish(_ item: Cut.Item, _ combined: CombinedRows) throws(KVError) {
+  func finish(
+    _ item: Cut.Item,
+    _ combined: CombinedRows,
+    memory: WorkerScratch
+  ) throws(KVError) {
     let values = kernels.plan.values[item.head]
     let transforms = values.description.rotation != .none && state.sealedCount > 0
     for (index, token) in item.tokens.enumerated() {
@@ -78,7 +82,11 @@ extension AttentionCall {
         }
         let factor = 1 / sum
         if transforms {
-          values.transformBack(combined.transformed(row), count: 1)
+          values.transformBack(
+            combined.transformed(row),
+            count: 1,
+            scratch: memory.transformedQueries
+          )
           nibble_combine(combined.plain(row), 1, combined.transformed(row), 1, dim)
         }
         for channel in 0..<dim { target[channel] = combined.plain(row)[channel] * factor }

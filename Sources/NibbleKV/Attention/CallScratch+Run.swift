@@ -67,7 +67,7 @@ extension CallScratch: WorkItems {
       } else {
         let part = share.cut.item(item - share.firstItem)
         try share.call.attend(part, into: memory.combined, memory: memory)
-        try share.call.finish(part, memory.combined)
+        try share.call.finish(part, memory.combined, memory: memory)
       }
     } catch {
       failure.record(error, item: item)
@@ -90,7 +90,7 @@ extension CallScratch: WorkItems {
       let part = rows(block * segments + segment, of: share)
       share.call.add(part, to: total, rows: first.rowCount)
     }
-    try share.call.finish(first, total)
+    try share.call.finish(first, total, memory: memory)
   }
 
   private func rows(_ index: Int, of share: Share) -> CombinedRows {
