@@ -217,6 +217,16 @@ TARGET_INLINE void expand_codebooks(int32_t kind, const uint8_t *codes, const in
   }
 }
 
+// A constant length of blocks spares divisions.
+TARGET_INLINE void expand_codebook_block(int32_t kind, const uint8_t *codes, const int8_t *table,
+                                         bool is_values, int32_t block_tokens, int32_t channels,
+                                         int8_t *out, ptrdiff_t ahead) {
+  if (block_tokens == NIBBLE_MAX_BLOCK_TOKENS)
+    expand_codebooks(kind, codes, table, is_values, NIBBLE_MAX_BLOCK_TOKENS, channels, out, ahead);
+  else
+    expand_codebooks(kind, codes, table, is_values, block_tokens, channels, out, ahead);
+}
+
 // ---- Blocks
 
 TARGET_INLINE void expand_codes(int32_t kind, const uint8_t *codes, const int8_t *table,
@@ -238,10 +248,10 @@ TARGET_INLINE void expand_block(int32_t kind, const uint8_t *codes, const int8_t
   const int32_t tiles = nibble_block_tiles(is_values, block_tokens, channels);
   if (nibble_is_trellis(kind))
     expand_trellis(kind, codes, table, tiles, out, ahead);
-  else if (nibble_has_selectors(kind) && block_tokens == NIBBLE_MAX_BLOCK_TOKENS)
-    expand_codebooks(kind, codes, table, is_values, NIBBLE_MAX_BLOCK_TOKENS, channels, out, ahead);
+  else if (nibble_has_selectors(kind) && is_values)
+    expand_codebook_block(kind, codes, table, true, block_tokens, channels, out, ahead);
   else if (nibble_has_selectors(kind))
-    expand_codebooks(kind, codes, table, is_values, block_tokens, channels, out, ahead);
+    expand_codebook_block(kind, codes, table, false, block_tokens, channels, out, ahead);
   else if (kind == NIBBLE_INT8)
     memcpy(out, codes, (size_t)tiles * 64);
   else

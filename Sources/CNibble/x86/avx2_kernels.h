@@ -15,7 +15,7 @@ TARGET_INLINE bool takes_packed(int32_t kind, bool is_values, int32_t block_toke
 
 // Evenly spaced entries need no look-up.
 TARGET_INLINE bool is_even(int32_t kind, const int8_t *table) {
-  if (HAS_DOT_QUADS) return false;
+  if (HAS_DOT_QUADS || kind == NIBBLE_INT8) return false;
   const __m256i places = _mm256_setr_epi16(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
   const __m256i entries =
       _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(const void *)table));
@@ -51,8 +51,8 @@ TARGET static bool prefers_codes(int32_t kind, bool is_values, int32_t block_tok
 
 // ---- Keys
 
-// The entries of quad `q` of a step, for one pass. A pass of codes takes one half of
-// the tiles 2 * pair and 2 * pair + 1 of each quad; one of signed bytes both halves of a tile.
+// The entries of quad `q` of a step, for one pass. A pass of codes takes one half of the tiles
+// 2 * pair and 2 * pair + 1 of each quad; one of signed bytes both halves of a tile.
 TARGET_INLINE void load_key_entries(int32_t kind, bool is_narrow, int32_t blocks, int32_t pair,
                                     const uint8_t *step, int32_t q, __m256i table,
                                     __m256i entries[HALVES]) {
@@ -72,10 +72,11 @@ TARGET_INLINE void dot_pass(int32_t kind, bool is_narrow, int32_t rows, int32_t 
                             int32_t pair, const uint8_t *codes, __m256i table, int32_t quads,
                             entry_form form, const operand_rows *operands, int32_t *out,
                             const uint8_t *next) {
-  const int32_t gap = kind == NIBBLE_INT8 ? 8 : 16, bits = nibble_code_bits(kind),
-                unit = bits == 3 ? 2 : 1,  // quads of a step
-      bytes = unit * (kind == NIBBLE_INT8 ? blocks * 64 : bits * 32),
+  const int32_t bits = nibble_code_bits(kind), gap = kind == NIBBLE_INT8 ? 8 : 16,
                 most = is_narrow ? form.quads : WIDE_QUADS;
+  // Quads of a step, and its length.
+  const int32_t unit = bits == 3 ? 2 : 1,
+                bytes = unit * (kind == NIBBLE_INT8 ? blocks * 64 : bits * 32);
   const __m256i step = _mm256_set1_epi16((short)form.step);
   for (int32_t first = 0; first < quads; first += most) {
     const int32_t end = first + most < quads ? first + most : quads;
@@ -234,43 +235,58 @@ TARGET_INLINE void weigh_blocks(int32_t kind, bool is_narrow, const uint8_t *cod
 
 enum { MAX_BLOCK_BYTES = NIBBLE_MAX_BLOCK_TOKENS * NIBBLE_MAX_CHANNELS };
 
+typedef void fill_function(const uint8_t *codes, const int8_t *table, bool is_values,
+                           int32_t block_tokens, int32_t channels, int8_t *out, ptrdiff_t ahead);
+
 static nibble_dot_function dot_int8;
 static nibble_weigh_function weigh_int8;
 
-// Expanded codebooks of small entries, counted from -32 where they are keys.
-TARGET static void dot_small(const uint8_t *bytes, int32_t block_tokens, int32_t channels,
-                             const int8_t *queries, size_t stride, int32_t rows, int32_t *out) {
+// Codebooks of small entries, counted from -32.
+TARGET static void dot_small(fill_function *fill, const uint8_t *codes, const int8_t *table,
+                             int32_t block_tokens, int32_t channels, const int8_t *queries,
+                             size_t stride, int32_t rows, int32_t *out, ptrdiff_t ahead) {
+  int8_t filled[MAX_BLOCK_BYTES], counted[NIBBLE_CODEBOOKS * NIBBLE_TABLE_ENTRIES];
+  for (int32_t i = 0; i < (int32_t)sizeof counted; i++) counted[i] = (int8_t)(table[i] + 32);
+  fill(codes, counted, false, block_tokens, channels, filled, ahead);
   const entry_form form = {.is_narrow = true, .base = -32, .step = 1, .quads = 2};
-  dot_blocks(NIBBLE_INT8, true, bytes, NULL, block_tokens, channels, queries, stride, rows, form,
-             out, 0);
+  dot_blocks(NIBBLE_INT8, true, (const uint8_t *)filled, NULL, block_tokens, channels, queries,
+             stride, rows, form, out, 0);
 }
 
-TARGET static void weigh_small(const uint8_t *bytes, int32_t block_tokens, int32_t padded_channels,
-                               const uint8_t *weights, int32_t rows, int32_t *out) {
+TARGET static void dot_filled(fill_function *fill, const uint8_t *codes, const int8_t *table,
+                              int32_t block_tokens, int32_t channels, const int8_t *queries,
+                              size_t stride, int32_t rows, int32_t *out, ptrdiff_t ahead) {
+  int8_t filled[MAX_BLOCK_BYTES];
+  fill(codes, table, false, block_tokens, channels, filled, ahead);
+  dot_int8((const uint8_t *)filled, table, block_tokens, channels, queries, stride, rows, out, 0);
+}
+
+TARGET static void weigh_filled(fill_function *fill, bool is_narrow, const uint8_t *codes,
+                                const int8_t *table, int32_t block_tokens, int32_t padded_channels,
+                                const uint8_t *weights, int32_t rows, int32_t *out,
+                                ptrdiff_t ahead) {
+  int8_t filled[MAX_BLOCK_BYTES];
+  fill(codes, table, true, block_tokens, padded_channels, filled, ahead);
   const entry_form form = {.is_narrow = true, .step = 1, .quads = 2};
-  weigh_blocks(NIBBLE_INT8, true, bytes, NULL, block_tokens, padded_channels, weights, rows, form,
-               out, 0);
+  if (is_narrow)
+    weigh_blocks(NIBBLE_INT8, true, (const uint8_t *)filled, NULL, block_tokens, padded_channels,
+                 weights, rows, form, out, 0);
+  else
+    weigh_int8((const uint8_t *)filled, table, block_tokens, padded_channels, weights, rows, out,
+               0);
 }
 
-TARGET_INLINE void dot(int32_t kind, const uint8_t *codes, const int8_t *table,
+TARGET_INLINE void dot(int32_t kind, fill_function *fill, const uint8_t *codes, const int8_t *table,
                        int32_t block_tokens, int32_t channels, const int8_t *queries, size_t stride,
                        int32_t rows, int32_t *out, ptrdiff_t ahead) {
-  const int32_t bits = nibble_code_bits(kind);
   entry_form form = {.step = 1};
-  int8_t expanded[MAX_BLOCK_BYTES], counted[NIBBLE_CODEBOOKS * NIBBLE_TABLE_ENTRIES];
-  if (kind == NIBBLE_INT8) {
-    dot_blocks(NIBBLE_INT8, false, codes, table, block_tokens, channels, queries, stride, rows,
-               form, out, ahead);
-  } else if (is_small(kind, table)) {
-    for (int32_t i = 0; i < (int32_t)sizeof counted; i++) counted[i] = (int8_t)(table[i] + 32);
-    expand_block(kind, codes, counted, false, block_tokens, channels, expanded, ahead);
-    dot_small((const uint8_t *)expanded, block_tokens, channels, queries, stride, rows, out);
+  if (is_small(kind, table)) {
+    dot_small(fill, codes, table, block_tokens, channels, queries, stride, rows, out, ahead);
   } else if (!takes_packed(kind, false, block_tokens)) {
-    expand_block(kind, codes, table, false, block_tokens, channels, expanded, ahead);
-    dot_int8((const uint8_t *)expanded, table, block_tokens, channels, queries, stride, rows, out,
-             0);
+    dot_filled(fill, codes, table, block_tokens, channels, queries, stride, rows, out, ahead);
   } else if (is_even(kind, table)) {
-    form = (entry_form){true, table[0], table[1] - table[0], narrow_quads(bits, false)};
+    form = (entry_form){true, table[0], table[1] - table[0],
+                        narrow_quads(nibble_code_bits(kind), false)};
     dot_blocks(kind, true, codes, table, block_tokens, channels, queries, stride, rows, form, out,
                ahead);
   } else {
@@ -279,24 +295,16 @@ TARGET_INLINE void dot(int32_t kind, const uint8_t *codes, const int8_t *table,
   }
 }
 
-TARGET_INLINE void weigh(int32_t kind, const uint8_t *codes, const int8_t *table,
-                         int32_t block_tokens, int32_t padded_channels, const uint8_t *weights,
-                         int32_t rows, int32_t *out, ptrdiff_t ahead) {
-  const int32_t bits = nibble_code_bits(kind);
+TARGET_INLINE void weigh(int32_t kind, fill_function *fill, const uint8_t *codes,
+                         const int8_t *table, int32_t block_tokens, int32_t padded_channels,
+                         const uint8_t *weights, int32_t rows, int32_t *out, ptrdiff_t ahead) {
   entry_form form = {.step = 1};
-  int8_t expanded[MAX_BLOCK_BYTES];
-  if (kind == NIBBLE_INT8) {
-    weigh_blocks(NIBBLE_INT8, false, codes, table, block_tokens, padded_channels, weights, rows,
-                 form, out, ahead);
-  } else if (!takes_packed(kind, true, block_tokens)) {
-    expand_block(kind, codes, table, true, block_tokens, padded_channels, expanded, ahead);
-    if (is_small(kind, table))
-      weigh_small((const uint8_t *)expanded, block_tokens, padded_channels, weights, rows, out);
-    else
-      weigh_int8((const uint8_t *)expanded, table, block_tokens, padded_channels, weights, rows,
-                 out, 0);
+  if (!takes_packed(kind, true, block_tokens)) {
+    weigh_filled(fill, is_small(kind, table), codes, table, block_tokens, padded_channels, weights,
+                 rows, out, ahead);
   } else if (is_even(kind, table)) {
-    form = (entry_form){true, table[0], table[1] - table[0], narrow_quads(bits, true)};
+    form = (entry_form){true, table[0], table[1] - table[0],
+                        narrow_quads(nibble_code_bits(kind), true)};
     weigh_blocks(kind, true, codes, table, block_tokens, padded_channels, weights, rows, form, out,
                  ahead);
   } else {
@@ -306,18 +314,25 @@ TARGET_INLINE void weigh(int32_t kind, const uint8_t *codes, const int8_t *table
 }
 
 #define INTEGER_KERNELS(name, kind)                                                                \
+  TARGET static void fill_##name(const uint8_t *codes, const int8_t *table, bool is_values,        \
+                                 int32_t block_tokens, int32_t channels, int8_t *out,              \
+                                 ptrdiff_t ahead) {                                                \
+    expand_block(kind, codes, table, is_values, block_tokens, channels, out, ahead);               \
+  }                                                                                                \
   TARGET static void dot_##name(const uint8_t *codes, const int8_t *table, int32_t block_tokens,   \
                                 int32_t channels, const int8_t *queries, size_t stride,            \
                                 int32_t rows, int32_t *out, ptrdiff_t ahead) {                     \
-    dot(kind, codes, table, block_tokens, channels, queries, stride, rows, out, ahead);            \
+    dot(kind, fill_##name, codes, table, block_tokens, channels, queries, stride, rows, out,       \
+        ahead);                                                                                    \
   }                                                                                                \
   TARGET static void weigh_##name(const uint8_t *codes, const int8_t *table, int32_t block_tokens, \
                                   int32_t padded_channels, const uint8_t *weights, int32_t rows,   \
                                   int32_t *out, ptrdiff_t ahead) {                                 \
-    weigh(kind, codes, table, block_tokens, padded_channels, weights, rows, out, ahead);           \
+    weigh(kind, fill_##name, codes, table, block_tokens, padded_channels, weights, rows, out,      \
+          ahead);                                                                                  \
   }                                                                                                \
   TARGET static void expand_##name(const uint8_t *codes, const int8_t *table, bool is_values,      \
                                    int32_t block_tokens, int32_t channels, int8_t *out) {          \
-    expand_block(kind, codes, table, is_values, block_tokens, channels, out, 0);                   \
+    fill_##name(codes, table, is_values, block_tokens, channels, out, 0);                          \
   }
 NIBBLE_EACH_CODE_KIND(INTEGER_KERNELS)
