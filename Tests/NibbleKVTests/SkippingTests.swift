@@ -1,6 +1,17 @@
 import NibbleKV
 import Testing
 
+/// The largest norm of rows of `dim` values.
+private func largestNorm(_ rows: [Float], dim: Int) -> Float {
+  var largest: Float = 0
+  for first in stride(from: 0, to: rows.count, by: dim) {
+    var square: Float = 0
+    for value in rows[first..<first + dim] { square += value * value }
+    largest = max(largest, square)
+  }
+  return largest.squareRoot()
+}
+
 /// What attention leaves out with `skip_below` is little, and the same whatever the threads do.
 @Suite struct SkippingTests {
   /// Rows whose keys lie near one of two places: one that queries look for, and one far from it.
@@ -39,12 +50,7 @@ import Testing
       }
       self.shape = shape
       rows = TokenRows(keys: keys, values: values, rowLength: shape.kvHeads * dim)
-      norm =
-        stride(from: 0, to: values.count, by: dim)
-        .map { first in
-          values[first..<first + dim].reduce(0) { $0 + $1 * $1 }.squareRoot()
-        }
-        .max() ?? 0
+      norm = largestNorm(values, dim: dim)
     }
 
     func sequence(
@@ -76,12 +82,8 @@ import Testing
 
   /// The largest norm of a difference of output rows.
   private func largestDifference(_ a: [Float], _ b: [Float], dim: Int) -> Float {
-    stride(from: 0, to: a.count, by: dim)
-      .map { first in
-        (first..<first + dim).reduce(Float(0)) { $0 + (a[$1] - b[$1]) * (a[$1] - b[$1]) }
-          .squareRoot()
-      }
-      .max() ?? 0
+    let differences: [Float] = zip(a, b).map { $0 - $1 }
+    return largestNorm(differences, dim: dim)
   }
 
   static let policies = [
