@@ -14,7 +14,9 @@ struct CommandLineTests {
     ["bench", "decode", "--context", "0"], ["bench", "decode", "--head-dim", "7"],
     ["bench", "prefill", "--chunk", "0"], ["bench", "seal", "--layers", "0"],
     ["bench", "scaling", "--contexts", "0"],
-    ["bench", "scaling", "--contexts", "16777216", "--kv-heads", "512", "--query-heads", "512"],
+    [
+      "bench", "scaling", "--contexts", "16777216", "--policies", "float32,float32,float32,float32",
+    ],
     ["plan", "--layers", "2", "--kv-heads", "3", "--query-heads", "4", "--head-dim", "64"],
   ])
   func badInputIsStatus1WithOneLine(arguments: [String]) throws {
