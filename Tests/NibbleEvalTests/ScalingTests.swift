@@ -135,8 +135,10 @@ import Testing
   @Test func vectorsNeedNoConverter() throws {
     try withFolder { folder in
       let path = folder + "/a.svg"
-      #expect(try PlotFiles(name: path, searchPath: "").write(chart) == [path])
-      #expect(try String(contentsOfFile: path, encoding: .utf8) == chart.svg())
+      let written = try PlotFiles(name: path, searchPath: "").write(chart)
+      #expect(written == [path])
+      let text = try String(contentsOfFile: path, encoding: .utf8)
+      #expect(text == chart.svg())
     }
   }
 
