@@ -226,7 +226,7 @@ extension StripCodec {
     switch description.rotation {
     case .none: break
     case .hadamard: nibble_rotate(rows, pageTokens, Int32(headDim))
-    case .aligned: transform?.analyse(rows, count: pageTokens)
+    case .aligned: transform?.analyse(rows, count: pageTokens, scratch: scratch.row)
     }
     if let custom {
       try encode(with: custom, rows: rows, codes: codes)
@@ -356,15 +356,21 @@ package struct StripLayout: Sendable {
 /// Working memory of the encoder, reused from strip to strip.
 package struct StripScratch: ~Copyable {
   fileprivate let memory: UnsafeMutableRawPointer
+  /// Room for one row.
+  fileprivate let row: UnsafeMutablePointer<Float>
 
   /// Memory enough for each of `codecs`.
   package init(for codecs: [StripCodec]) {
     let count =
       codecs.map { Int(nibble_encode_scratch_bytes($0.parts)) }.max() ?? 0
     memory = .allocate(byteCount: max(count, 64), alignment: 64)
+    row = .allocate(capacity: codecs.map(\.headDim).max() ?? 0)
   }
 
-  deinit { memory.deallocate() }
+  deinit {
+    memory.deallocate()
+    row.deallocate()
+  }
 }
 
 extension StripCodec {

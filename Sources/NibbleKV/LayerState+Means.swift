@@ -23,8 +23,7 @@ struct StripMeans: Sendable {
 /// left alone.
 struct LayerMeans: Sendable {
   private(set) var frames: [Frame] = []
-  private var keys: [Tracker?]
-  private var values: [Tracker?]
+  private var trackers: Trackers
 
   struct Frame: Sendable {
     let firstPage: Int
@@ -33,9 +32,9 @@ struct LayerMeans: Sendable {
 
   /// Nothing seen yet; `nil` if no codec of the layer removes a mean.
   init?(plan: Plan.Layer) {
-    keys = plan.keys.map { $0.description.removesMean ? Tracker(dim: $0.headDim) : nil }
-    values = plan.values.map { $0.description.removesMean ? Tracker(dim: $0.headDim) : nil }
-    if (keys + values).allSatisfy({ $0 == nil }) { return nil }
+    let strips = zip(plan.keys, plan.values).flatMap { [$0, $1] }
+    guard strips.contains(where: \.description.removesMean) else { return nil }
+    trackers = Trackers(strips: strips.count, dim: strips[0].headDim)
   }
 
   /// The vectors of a sealed page.
@@ -54,18 +53,16 @@ struct LayerMeans: Sendable {
   /// Strips come page by page in the order of KV heads, keys before values.
   mutating func learn(_ mean: UnsafePointer<Float>, page: Int, head: Int, side: KVSide) {
     if frames.last?.firstPage != page, frames.isEmpty || MeanSchedule.renews(atPage: page) {
-      let none = [[Float]?](repeating: nil, count: keys.count)
+      let none = [[Float]?](repeating: nil, count: trackers.strips / 2)
       frames.append(Frame(firstPage: page, means: StripMeans(keys: none, values: none)))
     }
+    let strip = 2 * head + (side == .keys ? 0 : 1)
+    trackers.add(mean, to: strip)
     let last = frames.count - 1
-    let isNew = frames[last].firstPage == page
+    guard frames[last].firstPage == page else { return }
     switch side {
-    case .keys:
-      keys[head]?.add(mean)
-      if isNew { frames[last].means.keys[head] = keys[head]?.estimate }
-    case .values:
-      values[head]?.add(mean)
-      if isNew { frames[last].means.values[head] = values[head]?.estimate }
+    case .keys: frames[last].means.keys[head] = trackers.estimate(strip)
+    case .values: frames[last].means.values[head] = trackers.estimate(strip)
     }
   }
 
@@ -79,32 +76,40 @@ struct LayerMeans: Sendable {
   /// Bytes of the vectors.
   var byteCount: Int { frames.reduce(0) { $0 + $1.means.byteCount } }
 
-  /// Running sums of one strip's page means.
-  private struct Tracker: Sendable {
-    private var pages = 0.0
+  /// Running sums of all strips' page means, in few arrays, so that a copy is made at once.
+  private struct Trackers: Sendable {
+    let strips: Int
+    private let dim: Int
+    /// Pages seen, (strips).
+    private var pages: [Double]
+    /// Sums and sums of squares, (strips, dim).
     private var sums: [Double]
     private var squares: [Double]
 
-    init(dim: Int) {
-      sums = Array(repeating: 0, count: dim)
+    init(strips: Int, dim: Int) {
+      self.strips = strips
+      self.dim = dim
+      pages = Array(repeating: 0, count: strips)
+      sums = Array(repeating: 0, count: strips * dim)
       squares = sums
     }
 
-    mutating func add(_ mean: UnsafePointer<Float>) {
-      pages += 1
-      for channel in sums.indices {
+    mutating func add(_ mean: UnsafePointer<Float>, to strip: Int) {
+      pages[strip] += 1
+      for channel in 0..<dim {
         let value = Double(mean[channel])
-        sums[channel] += value
-        squares[channel] += value * value
+        sums[strip * dim + channel] += value
+        squares[strip * dim + channel] += value * value
       }
     }
 
-    var estimate: [Float] {
-      sums.indices.map { channel in
-        let mean = sums[channel] / pages
-        guard pages > 1, mean != 0 else { return Float(mean) }
-        let variance = max(0, squares[channel] / pages - mean * mean) * pages / (pages - 1)
-        return Float(mean * max(0, 1 - variance / (pages * mean * mean)))
+    func estimate(_ strip: Int) -> [Float] {
+      let count = pages[strip]
+      return (strip * dim..<(strip + 1) * dim).map { index in
+        let mean = sums[index] / count
+        guard count > 1, mean != 0 else { return Float(mean) }
+        let variance = max(0, squares[index] / count - mean * mean) * count / (count - 1)
+        return Float(mean * max(0, 1 - variance / (count * mean * mean)))
       }
     }
   }

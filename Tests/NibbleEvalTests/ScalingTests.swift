@@ -14,8 +14,8 @@ import Testing
 
   @Test func everyContextHasItsRow() throws {
     let policies = try Policy.list(argument: "float16,rotated:4")
-    let report = try benchmark.run(policies: policies, contexts: [128, 512])
-    #expect(report.rows.map(\.tokens) == [128, 128, 512, 512])
+    let report = try benchmark.run(policies: policies, contexts: [128, 1536])
+    #expect(report.rows.map(\.tokens) == [128, 128, 1536, 1536])
     #expect(report.rows.map(\.policy) == ["float16", "rotated:4", "float16", "rotated:4"])
     for row in report.rows {
       #expect(row.nanosecondsPerToken == row.medianMicroseconds * 1e3 / Double(row.tokens))
@@ -32,7 +32,7 @@ import Testing
       ]
     )
     #expect(report.chart.series.map(\.name) == ["float16", "rotated:4"])
-    #expect(report.chart.series[1].points.map(\.x) == [128, 512])
+    #expect(report.chart.series[1].points.map(\.x) == [128, 1536])
     #expect(report.chart.series[1].points.map(\.y)[1] == report.rows[3].medianMicroseconds)
   }
 

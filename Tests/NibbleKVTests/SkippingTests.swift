@@ -128,7 +128,7 @@ private func largestNorm(_ rows: [Float], dim: Int) -> Float {
   func theBoundHoldsAtTheBrink(share: Double, queryTokens: Int) throws {
     let shape = Self.shape(group: 2)
     var changed = false
-    for depth in stride(from: Float(2), to: 16, by: 1) {
+    for depth in stride(from: Float(2), to: 16, by: 0.5) {
       let data = ClusteredRows(900, shape: shape, queryTokens: queryTokens, depth: depth, noise: 0)
       let flat = data.withValues { $0 % 320 >= 256 ? 1 : -1 }
       let plain = try flat.sequence("int8")
@@ -188,7 +188,7 @@ private func largestNorm(_ rows: [Float], dim: Int) -> Float {
   /// Long enough for segments of pages, of which only one holds the sinks.
   @Test(arguments: ["trellis:3", "rotated:4@mean=removed"])
   func threadsDoNotChangeAnything(policy: String) throws {
-    let shape = Self.shape(group: 2, headDim: 32)
+    let shape = Self.shape(group: 2)
     let data = ClusteredRows(5_000, shape: shape, queryTokens: 30, depth: 60)
     let text = policy + "@page_tokens=16@skip_below=0.01"
     let one = try data.sequence(text)

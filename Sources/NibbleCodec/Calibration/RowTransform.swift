@@ -104,9 +104,13 @@ public struct RowTransform: Hashable, Sendable {
 // MARK: - Applying it
 
 extension RowTransform {
-  /// Replaces rows (count, headDim), without their mean, by their coefficients.
-  package func analyse(_ rows: UnsafeMutablePointer<Float>, count: Int) {
-    replaceRows(rows, count: count) { source, target in
+  /// Replaces rows (count, headDim), without their mean, by their coefficients; `scratch` has room for a row.
+  package func analyse(
+    _ rows: UnsafeMutablePointer<Float>,
+    count: Int,
+    scratch: UnsafeMutablePointer<Float>? = nil
+  ) {
+    replaceRows(rows, count: count, scratch: scratch) { source, target in
       analysis.withUnsafeBufferPointer {
         nibble_analyse($0.baseAddress, Int32(headDim), Int32(headDim), source, 1, target)
       }
