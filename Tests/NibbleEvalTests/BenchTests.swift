@@ -31,12 +31,30 @@ import Testing
     #expect(rows[1].pageBytes < rows[0].pageBytes)
     #expect(
       try keys(rows[0]) == [
-        "policy", "tokens", "compressed_tokens", "query_heads", "kv_heads", "head_dim", "threads",
-        "isa", "median_us", "min_us", "runs", "page_bytes", "bytes_per_second",
+        "policy", "sequences", "tokens", "compressed_tokens", "query_heads", "kv_heads",
+        "head_dim", "threads", "isa", "median_us", "min_us", "runs", "page_bytes",
+        "bytes_per_second",
         "machine_read_bytes_per_second", "share_of_read_bandwidth", "bits_per_value",
         "relative_error", "relative_error_tokens",
       ]
     )
+  }
+
+  @Test func decodeMeasuresABatch() throws {
+    var benchmark = DecodeBenchmark(queryHeads: 4, kvHeads: 2, headDim: 64, threads: 2)
+    benchmark.runs = 1
+    benchmark.readByteCount = 2 << 20
+    let policies = try Policy.list(argument: "linear:4")
+    let one = try benchmark.run(policies: policies, contexts: [700])[0]
+    benchmark.sequences = 3
+    let three = try benchmark.run(policies: policies, contexts: [700])[0]
+    #expect(three.sequences == 3 && three.tokens == 700)
+    #expect(three.pageBytes == 3 * one.pageBytes)
+    #expect(three.compressedTokens == one.compressedTokens)
+    // 699 tokens stand there before the last one: 4 sinks and 64 recent ones are not sealed.
+    #expect(one.compressedTokens == (699 - 68) / 64 * 64)
+    benchmark.sequences = 0
+    #expect(throws: EvaluationError.self) { try benchmark.run(policies: policies, contexts: [700]) }
   }
 
   @Test func decodeMeasuresAMiddleLayer() throws {

@@ -4,7 +4,9 @@ public import NibbleKV
 public struct DecodeRow: Encodable, Hashable, Sendable {
   /// The policy as it was given.
   public var policy: String
-  /// Tokens of the context.
+  /// Sequences that a step attends to, in one call.
+  public var sequences: Int
+  /// Tokens of each one's context.
   public var tokens: Int
   /// Of these, tokens in compressed pages.
   public var compressedTokens: Int
@@ -41,7 +43,7 @@ public struct DecodeRow: Encodable, Hashable, Sendable {
   public var relativeErrorTokens: Int
 
   private enum CodingKeys: String, CodingKey {
-    case policy, tokens
+    case policy, sequences, tokens
     case compressedTokens = "compressed_tokens"
     case queryHeads = "query_heads"
     case kvHeads = "kv_heads"
@@ -78,6 +80,8 @@ public struct DecodeBenchmark: Sendable {
   public var layers = 32
   /// Threads of the cache and of plain reading.
   public var threads: Int
+  /// Sequences that a step attends to, in one call.
+  public var sequences = 1
   /// Steps to time; `nil` times at least 15, and more where they are short.
   public var runs: Int?
   /// Bytes that are read between two steps.
@@ -105,6 +109,7 @@ public struct DecodeBenchmark: Sendable {
     progress: ProgressHandler = { _ in }
   ) throws -> [DecodeRow] {
     for context in contexts { try check("context", context, in: 1...ModelShape.tokenLimit) }
+    try check("sequences", sequences, in: 1...4_096)
     if let runs { try check("runs", runs, in: 1...1_000_000) }
     let caches = try BenchmarkCaches.make(policies, shape: shape, threads: threads)
     let chunks = try RandomChunks(count: 8, tokens: 512, shape: shape, seed: 11)
@@ -112,9 +117,9 @@ public struct DecodeBenchmark: Sendable {
     var rows: [DecodeRow] = []
     for context in contexts {
       let candidates = try caches.map {
-        try Candidate(cache: $0, sequence: filled($0, context, chunks: chunks, progress: progress))
+        try Candidate(cache: $0, sequences: filled($0, context, chunks: chunks, progress: progress))
       }
-      let times = try measure(candidates.map(\.sequence), buffer: buffer)
+      let times = try measure(candidates, buffer: buffer)
       for (candidate, times) in zip(candidates, times) {
         rows.append(try row(candidate, context, times, chunks: chunks))
       }
@@ -128,23 +133,39 @@ public struct DecodeBenchmark: Sendable {
 
   private struct Candidate {
     let cache: KVCache
-    let sequence: KVSequence
+    let sequences: [KVSequence]
+
+    func attend(_ queries: [Float], layer: Int, into output: inout [Float]) throws(KVError) {
+      var target = output.mutableSpan
+      if sequences.count == 1 {
+        try sequences[0].attend(queries: queries.span, layer: layer, into: &target)
+      } else {
+        try cache.attend(sequences, queries: queries.span, layer: layer, into: &target)
+      }
+    }
   }
 
   private var layer: Int { layers / 2 }
 
+  /// The last token comes by itself, as in decoding, so that all pages that are due are sealed.
   private func filled(
     _ cache: KVCache,
     _ context: Int,
     chunks: RandomChunks,
     progress: ProgressHandler
-  ) throws -> KVSequence {
-    let sequence = cache.makeSequence()
+  ) throws -> [KVSequence] {
     let phase = "\(cache.plan.policy.label), \(context) tokens"
-    try chunks.fill(sequence, layers: layer..<layer + 1, context: context) { done in
-      progress(WorkProgress(phase: phase, completed: done, total: context))
+    return try (0..<sequences).map { index in
+      let sequence = cache.makeSequence()
+      try chunks.fill(sequence, layers: layer..<layer + 1, context: context - 1) { done in
+        let before = index * context
+        progress(
+          WorkProgress(phase: phase, completed: before + done, total: sequences * context)
+        )
+      }
+      try chunks.append(0, rows: 0..<1, to: sequence, layer: layer)
+      return sequence
     }
-    return sequence
   }
 
   private func row(
@@ -154,14 +175,16 @@ public struct DecodeBenchmark: Sendable {
     chunks: RandomChunks
   ) throws -> DecodeRow {
     let (error, errorTokens) = try relativeError(candidate.cache, context, chunks: chunks)
-    let statistics = candidate.sequence.statistics
+    let statistics = candidate.sequences.map(\.statistics)
+    let pageBytes = statistics.reduce(0) { $0 + $1.totalBytes }
     let middle = median(times.steps)
-    let bytesPerSecond = Double(statistics.totalBytes) / (middle * 1e-6)
+    let bytesPerSecond = Double(pageBytes) / (middle * 1e-6)
     let machine = median(times.bandwidths)
     return DecodeRow(
       policy: candidate.cache.plan.policy.label,
+      sequences: sequences,
       tokens: context,
-      compressedTokens: statistics.compressedTokens,
+      compressedTokens: statistics[0].compressedTokens,
       queryHeads: queryHeads,
       kvHeads: kvHeads,
       headDim: headDim,
@@ -170,7 +193,7 @@ public struct DecodeBenchmark: Sendable {
       medianMicroseconds: middle,
       minMicroseconds: times.steps.min() ?? middle,
       runs: times.steps.count,
-      pageBytes: statistics.totalBytes,
+      pageBytes: pageBytes,
       bytesPerSecond: bytesPerSecond,
       machineReadBytesPerSecond: machine,
       shareOfReadBandwidth: bytesPerSecond / machine,
@@ -201,21 +224,20 @@ extension DecodeBenchmark {
   private static let mostRuns = 40
   private static let enoughMicroseconds = 500_000.0
 
-  /// Takes the sequences in turn, round after round, so that a machine that slows down does so for all of them.
+  /// Takes the policies in turn, round after round, so that a machine that slows down does so for all of them.
   private func measure(
-    _ sequences: [KVSequence],
+    _ candidates: [Candidate],
     buffer: ReadBuffer
   ) throws(KVError) -> [Times] {
     var random = RandomRows(seed: 13)
-    let queries = random.normal(queryHeads * headDim)
+    let queries = random.normal(sequences * queryHeads * headDim)
     var output = [Float](repeating: 0, count: queries.count)
-    var times = sequences.map { _ in Times() }
+    var times = candidates.map { _ in Times() }
     for round in 0... {
-      for (index, sequence) in sequences.enumerated() {
+      for (index, candidate) in candidates.enumerated() {
         let bandwidth = buffer.read(threads: threads)
-        var target = output.mutableSpan
         let start = ContinuousClock.now
-        try sequence.attend(queries: queries.span, layer: layer, into: &target)
+        try candidate.attend(queries, layer: layer, into: &output)
         let time = (ContinuousClock.now - start) / .microseconds(1)
         guard round >= Self.warmUps else { continue }
         times[index].steps.append(time)

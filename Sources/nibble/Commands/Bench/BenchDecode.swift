@@ -18,6 +18,9 @@ extension BenchCommand {
 
     @OptionGroup var heads: BenchHeads
 
+    @Option(help: "Sequences of that many tokens each, attended to in one call.")
+    var sequences = 1
+
     @Option(help: "Layers that policies count; the middle one is measured.")
     var layers = 32
 
@@ -35,6 +38,7 @@ extension BenchCommand {
         threads: threads.count
       )
       benchmark.layers = layers
+      benchmark.sequences = sequences
       benchmark.runs = runs
       let policies = try policies.list()
       let rows = try withProgress {
@@ -45,7 +49,8 @@ extension BenchCommand {
 
     private func table(_ rows: [DecodeRow]) -> String {
       var table = TextTable([
-        ("policy", .left), ("tokens", .right), ("threads", .right), ("isa", .left),
+        ("policy", .left), ("sequences", .right), ("tokens", .right),
+        ("threads", .right), ("isa", .left),
         ("median", .right), ("min", .right), ("runs", .right), ("page bytes", .right),
         ("read at", .right), ("machine reads at", .right), ("of it", .right),
         ("bits/value", .right),
@@ -54,6 +59,7 @@ extension BenchCommand {
       for row in rows {
         table.append([
           row.policy,
+          "\(row.sequences)",
           "\(row.tokens)",
           "\(row.threads)",
           row.isa,
