@@ -19,7 +19,8 @@ let benchmarks: @Sendable () -> Void = {
 
 /// One token attends to 16,384.
 private func decode(_ policy: String, _ heads: Heads) {
-  Benchmark("decode 16384, \(policy), \(heads)") { benchmark, layer in
+  Benchmark("decode 16384, \(policy), \(heads)") {
+    (benchmark: Benchmark, layer: Layer) throws -> Void in
     for _ in benchmark.scaledIterations { try layer.attend() }
   } setup: {
     let layer = try Layer(policy, heads)
@@ -30,7 +31,8 @@ private func decode(_ policy: String, _ heads: Heads) {
 
 /// 2,048 tokens are appended and attended with in chunks of 512.
 private func prefill(_ policy: String, _ heads: Heads) {
-  Benchmark("prefill 2048, \(policy), \(heads)") { benchmark, layer in
+  Benchmark("prefill 2048, \(policy), \(heads)") {
+    (benchmark: Benchmark, layer: Layer) throws -> Void in
     for _ in benchmark.scaledIterations {
       let sequence = layer.fork()
       for _ in 0..<4 { try sequence.step(tokens: 512) }
@@ -42,7 +44,8 @@ private func prefill(_ policy: String, _ heads: Heads) {
 
 /// 64 tokens are decoded after 4,096; one of them seals a page.
 private func seal(_ policy: String, _ heads: Heads) {
-  Benchmark("seal 4096, \(policy), \(heads)") { benchmark, layer in
+  Benchmark("seal 4096, \(policy), \(heads)") {
+    (benchmark: Benchmark, layer: Layer) throws -> Void in
     for _ in benchmark.scaledIterations {
       let sequence = layer.fork()
       for _ in 0..<64 { try sequence.step(tokens: 1) }
@@ -56,7 +59,7 @@ private func seal(_ policy: String, _ heads: Heads) {
 
 /// One page of keys of one head is encoded.
 private func encode(_ policy: String) {
-  Benchmark("encode 64 x 128, \(policy)") { benchmark, page in
+  Benchmark("encode 64 x 128, \(policy)") { (benchmark: Benchmark, page: Page) throws -> Void in
     for _ in benchmark.scaledIterations { blackHole(try page.encoded()) }
   } setup: {
     try Page(policy)
