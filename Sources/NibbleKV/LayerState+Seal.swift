@@ -79,24 +79,25 @@ extension LayerWriter {
     // In order, because a mean depends on the pages before.
     for strip in strips { learn(place(strip, of: state), &means) }
     let known = means
-    guard strips.count > 1 else {
-      do throws(CodecError) {
-        for strip in strips {
-          try encode(place(strip, of: state), means: known, into: target(strip / stripsOfPage))
-        }
-      } catch {
-        throw .codec(error)
-      }
-      return
-    }
-    let failure = FirstFailure()
-    workers.run(items: strips.count) { item, _ in
-      let strip = strips.lowerBound + item
+    func encodeStrip(_ strip: Int) throws(KVError) {
       do throws(CodecError) {
         let place = place(strip, of: state)
         try encode(place, means: known, into: target(strip / stripsOfPage))
       } catch {
-        failure.record(.codec(error), item: item)
+        throw .codec(error)
+      }
+    }
+    // Work for several threads takes memory, which a strip now and then must not.
+    guard strips.count > 1 else {
+      for strip in strips { try encodeStrip(strip) }
+      return
+    }
+    let failure = FirstFailure()
+    workers.run(items: strips.count) { item, _ in
+      do throws(KVError) {
+        try encodeStrip(strips.lowerBound + item)
+      } catch {
+        failure.record(error, item: item)
       }
     }
     try failure.rethrow()

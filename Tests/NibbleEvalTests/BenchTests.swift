@@ -12,7 +12,7 @@ import Testing
   }
 
   @Test func decodeMeasuresEveryPolicy() throws {
-    var benchmark = DecodeBenchmark(queryHeads: 4, kvHeads: 2, headDim: 64, threads: 1)
+    var benchmark = DecodeBenchmark(shape: benchmarkShape(4, 2), threads: 1)
     benchmark.runs = 3
     benchmark.readByteCount = 2 << 20
     let policies = try Policy.list(argument: "float16,linear:4,rotated:4,clustered:4")
@@ -41,7 +41,7 @@ import Testing
   }
 
   @Test func decodeMeasuresABatch() throws {
-    var benchmark = DecodeBenchmark(queryHeads: 4, kvHeads: 2, headDim: 64, threads: 2)
+    var benchmark = DecodeBenchmark(shape: benchmarkShape(4, 2), threads: 2)
     benchmark.runs = 1
     benchmark.readByteCount = 2 << 20
     let policies = try Policy.list(argument: "linear:4")
@@ -58,7 +58,7 @@ import Testing
   }
 
   @Test func decodeMeasuresAMiddleLayer() throws {
-    var benchmark = DecodeBenchmark(queryHeads: 2, kvHeads: 1, headDim: 64, threads: 1)
+    var benchmark = DecodeBenchmark(shape: benchmarkShape(2, 1), threads: 1)
     benchmark.runs = 1
     benchmark.readByteCount = 2 << 20
     let rows = try benchmark.run(
@@ -70,7 +70,7 @@ import Testing
   }
 
   @Test func decodeRefusesWrongNumbers() throws {
-    let benchmark = DecodeBenchmark(queryHeads: 3, kvHeads: 2, headDim: 64, threads: 1)
+    let benchmark = DecodeBenchmark(shape: benchmarkShape(3, 2), threads: 1)
     #expect(throws: KVError.self) { try benchmark.run(policies: [.float16], contexts: [64]) }
     #expect(throws: EvaluationError.self) { try benchmark.run(policies: [.float16], contexts: [0]) }
   }
@@ -117,7 +117,7 @@ import Testing
   }
 
   @Test func sealingIsCounted() throws {
-    var benchmark = SealBenchmark(queryHeads: 2, kvHeads: 1, headDim: 64, threads: 1)
+    var benchmark = SealBenchmark(shape: benchmarkShape(2, 1), threads: 1)
     benchmark.layers = 3
     benchmark.runs = 2
     let policies = try Policy.list(argument: "rotated:4@sinks=0@recent=0,float16")
@@ -141,7 +141,7 @@ import Testing
   }
 
   @Test func sealingRefusesWrongNumbers() throws {
-    var benchmark = SealBenchmark(queryHeads: 2, kvHeads: 1, headDim: 64, threads: 1)
+    var benchmark = SealBenchmark(shape: benchmarkShape(2, 1), threads: 1)
     #expect(throws: EvaluationError.self) { try benchmark.run(policies: [.float16], tokens: 0) }
     benchmark.layers = 0
     #expect(throws: EvaluationError.self) { try benchmark.run(policies: [.float16], tokens: 8) }
@@ -241,4 +241,9 @@ import Testing
     #expect(ResidentMemory.bytes(of: "VmBad", inStatus: text) == nil)
     #expect(ResidentMemory.bytes(of: "Vm", inStatus: text) == nil)
   }
+}
+
+/// 32 layers of heads of 64 channels.
+func benchmarkShape(_ queryHeads: Int, _ kvHeads: Int) -> ModelShape {
+  ModelShape(layers: 32, queryHeads: queryHeads, kvHeads: kvHeads, headDim: 64)
 }

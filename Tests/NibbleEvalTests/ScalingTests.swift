@@ -6,7 +6,7 @@ import Testing
 
 @Suite struct ScalingTests {
   private var benchmark: ScalingBenchmark {
-    var decode = DecodeBenchmark(queryHeads: 2, kvHeads: 1, headDim: 64, threads: 1)
+    var decode = DecodeBenchmark(shape: benchmarkShape(2, 1), threads: 1)
     decode.runs = 1
     decode.readByteCount = 2 << 20
     return ScalingBenchmark(decode: decode)

@@ -59,9 +59,9 @@ import Testing
     #expect(relativeError(outputs[1], truth) < 1e-5)
   }
 
-  @Test(arguments: ["k=flaky+v=int8", "k=int8+v=flaky", "flaky@mean=removed"])
+  @Test(arguments: ["k=watched+v=int8", "k=int8+v=watched", "watched@mean=removed"])
   func failuresLoseNothing(text: String) throws {
-    let codec = Flaky()
+    let codec = Watched()
     let catalogue = try Self.catalogue(codec)
     let policy = try Policy(argument: text + "@recent=10", catalogue: catalogue)
     let cache = try KVCache(model: Self.shape, policy: policy, threads: 2, catalogue: catalogue)
@@ -76,7 +76,7 @@ import Testing
 
     codec.fails(true)
     for _ in 0..<2 {
-      #expect(codecError { try rows.append(300..<350, to: sequence) } == Flaky.error)
+      #expect(codecError { try rows.append(300..<350, to: sequence) } == Watched.error)
       #expect(sequence.statistics == statistics)
       #expect(try sequence.attended(queries) == output)
     }
@@ -88,9 +88,9 @@ import Testing
     #expect(sequence.statistics.compressedTokens == 256)
 
     codec.fails(true)
-    #expect(codecError { _ = try sequence.attended(queries) } == Flaky.error)
-    #expect(codecError { _ = try sequence.decodedRows(layer: 0) } == Flaky.error)
-    #expect(codecError { try sequence.truncate(to: 100) } == Flaky.error)
+    #expect(codecError { _ = try sequence.attended(queries) } == Watched.error)
+    #expect(codecError { _ = try sequence.decodedRows(layer: 0) } == Watched.error)
+    #expect(codecError { try sequence.truncate(to: 100) } == Watched.error)
     #expect(sequence.tokenCount == 350)
     // A cut between pages decodes nothing.
     let fork = sequence.fork()
@@ -139,7 +139,7 @@ private struct Coarse: CustomCodec {
 }
 
 /// The floats themselves.
-struct Floats: CustomCodec {
+private struct Floats: CustomCodec {
   let name = "floats"
 
   func byteCount(tokens: Int, headDim: Int) -> Int { tokens * headDim * 4 }
@@ -169,17 +169,21 @@ struct Floats: CustomCodec {
   }
 }
 
-/// Fails when told to.
-private final class Flaky: CustomCodec {
-  let name = "flaky"
+/// Counts the strips that it encodes, and fails when told to.
+final class Watched: CustomCodec {
+  let name = "watched"
   private let isFailing = Atomic(false)
+  private let count = Atomic(0)
   private let plain = Coarse()
 
   struct Failure: Error {}
 
-  static let error = CodecError.custom(name: "flaky", message: "Failure()")
+  static let error = CodecError.custom(name: "watched", message: "Failure()")
 
   func fails(_ value: Bool) { isFailing.store(value, ordering: .sequentiallyConsistent) }
+
+  /// Strips that were encoded since this was asked last.
+  func takeCount() -> Int { count.exchange(0, ordering: .sequentiallyConsistent) }
 
   private func check() throws {
     if isFailing.load(ordering: .sequentiallyConsistent) { throw Failure() }
@@ -194,6 +198,7 @@ private final class Flaky: CustomCodec {
     into bytes: inout MutableSpan<UInt8>
   ) throws {
     try check()
+    count.wrappingAdd(1, ordering: .sequentiallyConsistent)
     try plain.encode(rows: rows, tokens: tokens, headDim: headDim, into: &bytes)
   }
 

@@ -1,16 +1,15 @@
 import NibbleKV
-import Synchronization
 import Testing
 
 /// Small appends encode a page strip by strip before it is due; what a sequence holds does not show it.
 @Suite struct SealAheadTests {
   static let shape = ModelShape(layers: 1, queryHeads: 8, kvHeads: 8, headDim: 16)
 
-  private static func sequence(_ codec: Counting, recent: Int) throws -> KVSequence {
+  private static func sequence(_ codec: Watched, recent: Int) throws -> KVSequence {
     var catalogue = CodecCatalogue()
     try catalogue.register(codec)
     let policy = try Policy(
-      argument: "counting@sinks=3@page_tokens=32@recent=\(recent)",
+      argument: "watched@sinks=3@page_tokens=32@recent=\(recent)",
       catalogue: catalogue
     )
     return try KVCache(model: shape, policy: policy, threads: 1, catalogue: catalogue)
@@ -20,7 +19,7 @@ import Testing
   /// A page has sixteen strips; the window says over how many tokens they spread.
   @Test(arguments: [(1, 16), (2, 8), (8, 2), (20, 1), (32, 1), (100, 1)])
   func noTokenWaitsForAPage(recent: Int, most: Int) throws {
-    let codec = Counting()
+    let codec = Watched()
     let sequence = try Self.sequence(codec, recent: recent)
     let rows = TokenRows(400, shape: Self.shape, seed: 1)
     var strips = 0
@@ -37,7 +36,7 @@ import Testing
 
   /// Without a window there is no time between the last row of a page and its sealing.
   @Test func withoutAWindowAPageIsSealedAtOnce() throws {
-    let codec = Counting()
+    let codec = Watched()
     let sequence = try Self.sequence(codec, recent: 0)
     let rows = TokenRows(70, shape: Self.shape, seed: 1)
     let counts = try (0..<70).map { token in
@@ -49,7 +48,7 @@ import Testing
   }
 
   @Test func prefillDoesNotEncodeAhead() throws {
-    let codec = Counting()
+    let codec = Watched()
     let sequence = try Self.sequence(codec, recent: 32)
     try TokenRows(320, shape: Self.shape, seed: 1).append(0..<320, by: 40, to: sequence)
     let pages = sequence.statistics.compressedTokens / 32
@@ -80,7 +79,7 @@ import Testing
 
   /// Forks taken at every token go on with a half encoded page, each with its own copy.
   @Test func forksShareWhatIsEncoded() throws {
-    let codec = Counting()
+    let codec = Watched()
     let trunk = try Self.sequence(codec, recent: 32)
     let rows = TokenRows(200, shape: Self.shape, seed: 3)
     let queries = randomQueries(shape: Self.shape)
@@ -96,42 +95,5 @@ import Testing
       #expect(try fork.attended(queries) == trunk.attended(queries))
       #expect(fork.statistics == trunk.statistics)
     }
-  }
-}
-
-/// Keeps rows as they are and counts how many strips it encoded.
-private final class Counting: CustomCodec {
-  let name = "counting"
-  private let rows = Floats()
-  private let count = Mutex(0)
-
-  func takeCount() -> Int {
-    count.withLock { count in
-      defer { count = 0 }
-      return count
-    }
-  }
-
-  func byteCount(tokens: Int, headDim: Int) -> Int {
-    rows.byteCount(tokens: tokens, headDim: headDim)
-  }
-
-  func encode(
-    rows: Span<Float>,
-    tokens: Int,
-    headDim: Int,
-    into bytes: inout MutableSpan<UInt8>
-  ) throws {
-    count.withLock { $0 += 1 }
-    try self.rows.encode(rows: rows, tokens: tokens, headDim: headDim, into: &bytes)
-  }
-
-  func decode(
-    bytes: Span<UInt8>,
-    tokens: Int,
-    headDim: Int,
-    into rows: inout MutableSpan<Float>
-  ) throws {
-    try self.rows.decode(bytes: bytes, tokens: tokens, headDim: headDim, into: &rows)
   }
 }

@@ -208,26 +208,4 @@ TARGET_INLINE void weigh(int32_t kind, fill_function *fill, const uint8_t *codes
     weigh_filled(fill, codes, table, block_tokens, padded_channels, weights, rows, out, ahead);
 }
 
-#define INTEGER_KERNELS(name, kind)                                                                \
-  TARGET static void fill_##name(const uint8_t *codes, const int8_t *table, bool is_values,        \
-                                 int32_t block_tokens, int32_t channels, int8_t *out,              \
-                                 ptrdiff_t ahead) {                                                \
-    expand_block(kind, codes, table, is_values, block_tokens, channels, out, ahead);               \
-  }                                                                                                \
-  TARGET static void dot_##name(const uint8_t *codes, const int8_t *table, int32_t block_tokens,   \
-                                int32_t channels, const int8_t *queries, size_t stride,            \
-                                int32_t rows, int32_t *out, ptrdiff_t ahead) {                     \
-    dot(kind, fill_##name, codes, table, block_tokens, channels, queries, stride, rows, out,       \
-        ahead);                                                                                    \
-  }                                                                                                \
-  TARGET static void weigh_##name(const uint8_t *codes, const int8_t *table, int32_t block_tokens, \
-                                  int32_t padded_channels, const uint8_t *weights, int32_t rows,   \
-                                  int32_t *out, ptrdiff_t ahead) {                                 \
-    weigh(kind, fill_##name, codes, table, block_tokens, padded_channels, weights, rows, out,      \
-          ahead);                                                                                  \
-  }                                                                                                \
-  TARGET static void expand_##name(const uint8_t *codes, const int8_t *table, bool is_values,      \
-                                   int32_t block_tokens, int32_t channels, int8_t *out) {          \
-    fill_##name(codes, table, is_values, block_tokens, channels, out, 0);                          \
-  }
-NIBBLE_EACH_CODE_KIND(INTEGER_KERNELS)
+#include "../integer_kernels.h"

@@ -16,4 +16,25 @@ enum BenchmarkCaches {
       try KVCache(model: shape, policy: $0, threads: threads, catalogue: catalogue)
     }
   }
+
+  /// Measures each cache `runs` times, in turn, so that a machine that slows down does so for all of them.
+  ///
+  /// - Parameters:
+  ///   - caches: What is measured.
+  ///   - runs: Rounds.
+  ///   - measure: One run, with its name.
+  /// - Returns: The runs of each cache.
+  static func inTurn<Figures>(
+    _ caches: [KVCache],
+    runs: Int,
+    measure: (_ cache: KVCache, _ phase: String) throws -> Figures
+  ) rethrows -> [[Figures]] {
+    var figures = caches.map { _ in [Figures]() }
+    for round in 1...runs {
+      for (index, cache) in caches.enumerated() {
+        figures[index].append(try measure(cache, "\(cache.plan.policy.label), run \(round)"))
+      }
+    }
+    return figures
+  }
 }

@@ -106,7 +106,8 @@ public struct CodecComparison: Sendable {
     progress: ProgressHandler
   ) throws -> [Double?] {
     guard let context else { return codecs.map { _ in nil } }
-    let benchmark = DecodeBenchmark(queryHeads: 8, kvHeads: 2, headDim: headDim, threads: 1)
+    let shape = ModelShape(layers: 32, queryHeads: 8, kvHeads: 2, headDim: headDim)
+    let benchmark = DecodeBenchmark(shape: shape, threads: 1)
     let isFast = encoded.map { $0.nanosecondsPerValue < Self.slowestToFill }
     let timed = zip(codecs, isFast).filter(\.1).map(\.0)
     let rows = try benchmark.run(policies: timed, contexts: [context], progress: progress)

@@ -67,17 +67,11 @@ public struct DecodeRow: Encodable, Hashable, Sendable {
 ///
 /// Between two steps a buffer of 512 MiB is read, so that no page of the step before is left in a
 /// cache. These reads also give the machine's bandwidth under the conditions of the steps. The
-/// layer is the middle one of ``layers``, the one that a policy's rules for the first and the last
+/// layer is the middle one, which a policy's rules for the first and the last
 /// layers leave alone.
 public struct DecodeBenchmark: Sendable {
-  /// Query heads, KV heads and channels.
-  public var queryHeads: Int
-  /// KV heads.
-  public var kvHeads: Int
-  /// Channels of a head.
-  public var headDim: Int
-  /// Layers that policies count; one of them is filled.
-  public var layers = 32
+  /// The model's shape; one of its layers is filled.
+  public var shape: ModelShape
   /// Threads of the cache and of plain reading.
   public var threads: Int
   /// Sequences that a step attends to, in one call.
@@ -88,10 +82,8 @@ public struct DecodeBenchmark: Sendable {
   var readByteCount = ReadBuffer.standardByteCount
 
   /// Creates a benchmark of a shape.
-  public init(queryHeads: Int, kvHeads: Int, headDim: Int, threads: Int) {
-    self.queryHeads = queryHeads
-    self.kvHeads = kvHeads
-    self.headDim = headDim
+  public init(shape: ModelShape, threads: Int) {
+    self.shape = shape
     self.threads = threads
   }
 
@@ -127,10 +119,6 @@ public struct DecodeBenchmark: Sendable {
     return rows
   }
 
-  var shape: ModelShape {
-    ModelShape(layers: layers, queryHeads: queryHeads, kvHeads: kvHeads, headDim: headDim)
-  }
-
   private struct Candidate {
     let cache: KVCache
     let sequences: [KVSequence]
@@ -145,7 +133,7 @@ public struct DecodeBenchmark: Sendable {
     }
   }
 
-  private var layer: Int { layers / 2 }
+  private var layer: Int { shape.layers / 2 }
 
   /// The last token comes by itself, as in decoding, so that all pages that are due are sealed.
   private func filled(
@@ -185,9 +173,9 @@ public struct DecodeBenchmark: Sendable {
       sequences: sequences,
       tokens: context,
       compressedTokens: statistics[0].compressedTokens,
-      queryHeads: queryHeads,
-      kvHeads: kvHeads,
-      headDim: headDim,
+      queryHeads: shape.queryHeads,
+      kvHeads: shape.kvHeads,
+      headDim: shape.headDim,
       threads: threads,
       isa: KVCache.instructionSet,
       medianMicroseconds: middle,
@@ -204,7 +192,7 @@ public struct DecodeBenchmark: Sendable {
   }
 
   private func pageBits(_ plan: Plan) -> Double {
-    let values = plan.policy.pageTokens * kvHeads * headDim * 2
+    let values = plan.policy.pageTokens * shape.kvHeads * shape.headDim * 2
     return Double(plan.layers[layer].pageLayout.byteCount * 8) / Double(values)
   }
 }
@@ -230,7 +218,7 @@ extension DecodeBenchmark {
     buffer: ReadBuffer
   ) throws(KVError) -> [Times] {
     var random = RandomRows(seed: 13)
-    let queries = random.normal(sequences * queryHeads * headDim)
+    let queries = random.normal(sequences * shape.queryHeads * shape.headDim)
     var output = [Float](repeating: 0, count: queries.count)
     var times = candidates.map { _ in Times() }
     for round in 0... {
@@ -267,7 +255,7 @@ extension DecodeBenchmark {
     let sequence = cache.makeSequence()
     try chunks.fill(sequence, layers: layer..<layer + 1, context: tokens)
     var random = RandomRows(seed: 17)
-    let queries = random.normal(queryHeads * headDim)
+    let queries = random.normal(shape.queryHeads * shape.headDim)
     var output = [Float](repeating: 0, count: queries.count)
     var target = output.mutableSpan
     try sequence.attend(queries: queries.span, layer: layer, into: &target)

@@ -55,7 +55,7 @@ public struct PrefillRow: Encodable, Hashable, Sendable {
 
 /// Times the prefill of one layer: a context is appended in chunks, and each chunk's queries attend to all before them.
 ///
-/// Policies are taken in turn, context by context. The layer is the middle one of ``layers``, as in ``DecodeBenchmark``.
+/// Policies are taken in turn, context by context. The layer is the middle one, as in ``DecodeBenchmark``.
 public struct PrefillBenchmark: Sendable {
   /// The model's shape; one of its layers is filled.
   public var shape: ModelShape
@@ -93,15 +93,9 @@ public struct PrefillBenchmark: Sendable {
     let work = try Work(shape: shape, chunk: chunk)
     // The error comes first: its untimed contexts also warm up memory and threads.
     let errors = try caches.map { try relativeError($0, context, work) }
-    var times = caches.map { _ in [Times]() }
-    for round in 0..<runs {
-      for (index, cache) in caches.enumerated() {
-        let phase = "\(cache.plan.policy.label), run \(round + 1)"
-        times[index].append(
-          try measure(cache, context, work) { done in
-            progress(WorkProgress(phase: phase, completed: done, total: context))
-          }
-        )
+    let times = try BenchmarkCaches.inTurn(caches, runs: runs) { cache, phase in
+      try measure(cache, context, work) { done in
+        progress(WorkProgress(phase: phase, completed: done, total: context))
       }
     }
     return caches.indices.map { row(caches[$0], context, times[$0], errors[$0]) }

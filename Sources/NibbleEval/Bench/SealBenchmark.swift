@@ -56,13 +56,9 @@ public struct SealRow: Encodable, Hashable, Sendable {
 /// A token's time is that of append and attention in all ``layers``. Its work is the same in every run, so its time is
 /// the median of the runs; what disturbs one run alone does not count. Policies are taken in turn, run by run.
 public struct SealBenchmark: Sendable {
-  /// Query heads.
-  public var queryHeads: Int
-  /// KV heads.
-  public var kvHeads: Int
-  /// Channels of a head.
-  public var headDim: Int
-  /// Layers that are decoded: the middle ones of 32, or all of more than 32.
+  /// The model's shape.
+  public var shape: ModelShape
+  /// Layers that are decoded: the middle ones, which rules for the first and the last leave alone.
   public var layers = 1
   /// Threads of the cache.
   public var threads: Int
@@ -70,10 +66,8 @@ public struct SealBenchmark: Sendable {
   public var runs = 3
 
   /// Creates a benchmark of one layer and three runs.
-  public init(queryHeads: Int, kvHeads: Int, headDim: Int, threads: Int) {
-    self.queryHeads = queryHeads
-    self.kvHeads = kvHeads
-    self.headDim = headDim
+  public init(shape: ModelShape, threads: Int) {
+    self.shape = shape
     self.threads = threads
   }
 
@@ -92,32 +86,17 @@ public struct SealBenchmark: Sendable {
     progress: ProgressHandler = { _ in }
   ) throws -> [SealRow] {
     try check("tokens", tokens, in: 1...ModelShape.tokenLimit)
-    try check("layers", layers, in: 1...ModelShape.layerLimit)
+    try check("layers", layers, in: 1...max(1, shape.layers))
     try check("runs", runs, in: 1...1_000)
-    let shape = ModelShape(
-      layers: max(layers, Self.policyLayers),
-      queryHeads: queryHeads,
-      kvHeads: kvHeads,
-      headDim: headDim
-    )
     let caches = try BenchmarkCaches.make(policies, shape: shape, threads: threads)
     let chunks = try RandomChunks(count: 4, tokens: 512, shape: shape, seed: 41)
-    var passes = caches.map { _ in [Pass]() }
-    for round in 0..<runs {
-      for (index, cache) in caches.enumerated() {
-        let phase = "\(cache.plan.policy.label), run \(round + 1)"
-        passes[index].append(
-          try decode(cache, tokens, chunks) { done in
-            progress(WorkProgress(phase: phase, completed: done, total: tokens))
-          }
-        )
+    let passes = try BenchmarkCaches.inTurn(caches, runs: runs) { cache, phase in
+      try decode(cache, tokens, chunks) { done in
+        progress(WorkProgress(phase: phase, completed: done, total: tokens))
       }
     }
     return caches.indices.map { row(caches[$0], tokens, passes[$0]) }
   }
-
-  /// Layers that policies count, so that rules for the first and the last leave the middle ones alone.
-  private static let policyLayers = 32
 
   private func row(_ cache: KVCache, _ tokens: Int, _ passes: [Pass]) -> SealRow {
     let times = (0..<tokens).map { token in median(passes.map { $0.times[token] }) }.sorted()
@@ -128,9 +107,9 @@ public struct SealBenchmark: Sendable {
       policy: cache.plan.policy.label,
       tokens: tokens,
       layers: layers,
-      queryHeads: queryHeads,
-      kvHeads: kvHeads,
-      headDim: headDim,
+      queryHeads: shape.queryHeads,
+      kvHeads: shape.kvHeads,
+      headDim: shape.headDim,
       threads: threads,
       isa: KVCache.instructionSet,
       runs: passes.count,
@@ -161,9 +140,9 @@ extension SealBenchmark {
     progress: (Int) -> Void
   ) throws(KVError) -> Pass {
     var random = RandomRows(seed: 43)
-    let queries = random.normal(queryHeads * headDim)
+    let queries = random.normal(shape.queryHeads * shape.headDim)
     var output = [Float](repeating: 0, count: queries.count)
-    let first = (cache.shape.layers - layers) / 2
+    let first = (shape.layers - layers) / 2
     let sequence = cache.makeSequence()
     var pass = Pass()
     pass.times.reserveCapacity(tokens)

@@ -32,4 +32,8 @@ struct BenchHeads: ParsableArguments {
 
   @Option(help: "Channels of a head.")
   var headDim = 128
+
+  func shape(layers: Int) -> ModelShape {
+    ModelShape(layers: layers, queryHeads: queryHeads, kvHeads: kvHeads, headDim: headDim)
+  }
 }

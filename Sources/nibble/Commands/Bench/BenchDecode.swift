@@ -31,13 +31,7 @@ extension BenchCommand {
     @OptionGroup var output: OutputOption
 
     func run() throws {
-      var benchmark = DecodeBenchmark(
-        queryHeads: heads.queryHeads,
-        kvHeads: heads.kvHeads,
-        headDim: heads.headDim,
-        threads: threads.count
-      )
-      benchmark.layers = layers
+      var benchmark = DecodeBenchmark(shape: heads.shape(layers: layers), threads: threads.count)
       benchmark.sequences = sequences
       benchmark.runs = runs
       let policies = try policies.list()

@@ -28,13 +28,7 @@ extension BenchCommand {
     @OptionGroup var output: OutputOption
 
     func run() throws {
-      let shape = ModelShape(
-        layers: layers,
-        queryHeads: heads.queryHeads,
-        kvHeads: heads.kvHeads,
-        headDim: heads.headDim
-      )
-      var benchmark = PrefillBenchmark(shape: shape, threads: threads.count)
+      var benchmark = PrefillBenchmark(shape: heads.shape(layers: layers), threads: threads.count)
       benchmark.chunk = chunk
       benchmark.runs = runs
       let policies = try policies.list()

@@ -40,13 +40,7 @@ extension BenchCommand {
     func run() throws {
       let searchPath = ProcessInfo.processInfo.environment["PATH"] ?? ""
       let files = try plot.map { try PlotFiles(name: $0, searchPath: searchPath) }
-      var decode = DecodeBenchmark(
-        queryHeads: heads.queryHeads,
-        kvHeads: heads.kvHeads,
-        headDim: heads.headDim,
-        threads: threads.count
-      )
-      decode.layers = layers
+      var decode = DecodeBenchmark(shape: heads.shape(layers: layers), threads: threads.count)
       decode.runs = runs
       let policies = try policies.list()
       var report = try withProgress {

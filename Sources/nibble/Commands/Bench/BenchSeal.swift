@@ -25,12 +25,9 @@ extension BenchCommand {
     @OptionGroup var output: OutputOption
 
     func run() throws {
-      var benchmark = SealBenchmark(
-        queryHeads: heads.queryHeads,
-        kvHeads: heads.kvHeads,
-        headDim: heads.headDim,
-        threads: threads.count
-      )
+      // Policies have rules for the first and the last layers.
+      let shape = heads.shape(layers: max(32, layers))
+      var benchmark = SealBenchmark(shape: shape, threads: threads.count)
       benchmark.layers = layers
       benchmark.runs = runs
       let policies = try policies.list()
