@@ -113,7 +113,10 @@ public final class KVCache: Sendable {
 
   /// Makes an empty sequence.
   public func makeSequence() -> KVSequence {
-    KVSequence(cache: self, layers: Array(repeating: LayerState(), count: layers.count))
+    KVSequence(
+      cache: self,
+      state: SequenceState(layers: Array(repeating: LayerState(), count: layers.count))
+    )
   }
 
   /// What the cache holds now.

@@ -15,7 +15,7 @@ extension KVSequence {
     guard layer >= 0, layer < shape.layers else {
       throw .layerOutOfRange(layer: layer, layers: shape.layers)
     }
-    let state = snapshot()[layer]
+    let state = snapshot(layer: layer)
     var reader = RowReader(kernels: cache.layers[layer], state: state, shape: shape)
     do throws(CodecError) {
       try reader.readAll()

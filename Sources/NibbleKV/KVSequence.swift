@@ -7,11 +7,11 @@ import Synchronization
 public final class KVSequence: KeyValueStore {
   /// The cache that holds the pages.
   public let cache: KVCache
-  private let state: Mutex<[LayerState]>
+  private let state: Mutex<SequenceState>
 
-  init(cache: KVCache, layers: [LayerState]) {
+  init(cache: KVCache, state: SequenceState) {
     self.cache = cache
-    state = Mutex(layers)
+    self.state = Mutex(state)
     cache.sequenceCount.wrappingAdd(1, ordering: .relaxed)
   }
 
@@ -22,7 +22,22 @@ public final class KVSequence: KeyValueStore {
 
   /// Tokens that every layer has.
   public var tokenCount: Int {
-    state.withLock { $0.map(\.tokenCount).min() ?? 0 }
+    state.withLock { $0.tokenCount }
+  }
+
+  /// The ids of the first tokens, as far as ``record(tokens:)`` was told them.
+  public var tokens: [Int] {
+    snapshot().tokens.map(Int.init)
+  }
+
+  /// Says which tokens the rows belong to: the ids of those after the ones that are known.
+  ///
+  /// Ids make a sequence's beginning known to other prompts, and are saved with it. Attention does not need them.
+  ///
+  /// - Throws: ``KVError/positionOutOfRange(position:tokens:)`` if not every layer has these tokens yet, and
+  ///   ``KVError/invalidOption(name:value:expected:)`` for a negative id; nothing is recorded then.
+  public func record(tokens: Span<Int>) throws(KVError) {
+    try state.withLock { state throws(KVError) in try state.record(tokens) }
   }
 
   // MARK: - Append
@@ -62,9 +77,9 @@ public final class KVSequence: KeyValueStore {
           count: count,
           rowLength: shape.kvHeads * shape.headDim
         )
-        try state.withLock { layers throws(KVError) in
-          let position = layers[layer].tokenCount
-          try cache.writer(layer: layer).append(rows, to: &layers[layer])
+        try state.withLock { state throws(KVError) in
+          let position = state.layers[layer].tokenCount
+          try cache.writer(layer: layer).append(rows, to: &state.layers[layer])
           cache.gatherer?.add(rows, position: position, layer: layer)
         }
       }
@@ -118,10 +133,10 @@ public final class KVSequence: KeyValueStore {
     guard layer >= 0, layer < shape.layers else {
       throw .layerOutOfRange(layer: layer, layers: shape.layers)
     }
-    try state.withLock { layers throws(KVError) in
+    try state.withLock { state throws(KVError) in
       let call = try AttentionCall(
         cache: cache,
-        state: layers[layer],
+        state: state.layers[layer],
         queries: queries,
         layer: layer,
         options: options,
@@ -145,7 +160,7 @@ public final class KVSequence: KeyValueStore {
   ///
   /// - Complexity: O(pages), without copying any.
   public func fork() -> KVSequence {
-    KVSequence(cache: cache, layers: snapshot())
+    KVSequence(cache: cache, state: snapshot())
   }
 
   /// Forgets the tokens from `tokenCount` on, in every layer.
@@ -154,45 +169,46 @@ public final class KVSequence: KeyValueStore {
   ///
   /// - Throws: ``KVError/positionOutOfRange(position:tokens:)``, or an exceeded budget; nothing is forgotten then.
   public func truncate(to tokenCount: Int) throws(KVError) {
-    try state.withLock { layers throws(KVError) in
-      let count = layers.map(\.tokenCount).min() ?? 0
+    try state.withLock { state throws(KVError) in
+      let count = state.tokenCount
       guard tokenCount >= 0, tokenCount <= count else {
         throw .positionOutOfRange(position: tokenCount, tokens: count)
       }
       var wanted: [Int: Int] = [:]
-      for (index, layer) in layers.enumerated() {
+      for (index, layer) in state.layers.enumerated() {
         let needed = cache.writer(layer: index).pagesNeeded(toTruncate: layer, to: tokenCount)
         wanted.merge(needed, uniquingKeysWith: +)
       }
       var pages = wanted.isEmpty ? [:] : try cache.pool.take(wanted)
-      var changed = layers
-      for index in changed.indices {
+      var changed = state
+      for index in changed.layers.indices {
         let writer = cache.writer(layer: index)
-        let size = writer.pagesNeeded(toTruncate: changed[index], to: tokenCount).keys.first
+        let size = writer.pagesNeeded(toTruncate: changed.layers[index], to: tokenCount).keys.first
         let page = size.flatMap { pages[$0]?.popLast() }
-        try writer.truncate(&changed[index], to: tokenCount, page: page)
+        try writer.truncate(&changed.layers[index], to: tokenCount, page: page)
       }
-      layers = changed
+      changed.tokens.removeLast(max(0, changed.tokens.count - tokenCount))
+      state = changed
     }
   }
 
   // MARK: - Statistics
 
-  /// The layers as they are now; shares their pages.
-  func snapshot() -> [LayerState] { state.withLock { $0 } }
+  /// What the sequence holds now; shares its pages.
+  func snapshot() -> SequenceState { state.withLock { $0 } }
 
   /// One layer as it is now; shares its pages.
-  func snapshot(layer: Int) -> LayerState { state.withLock { $0[layer] } }
+  func snapshot(layer: Int) -> LayerState { state.withLock { $0.layers[layer] } }
 
   /// What the sequence holds.
   public var statistics: SequenceStatistics {
-    let layers = snapshot()
+    let state = snapshot()
     var pageBytes = 0
     var tailBytes = 0
     var sinkBytes = 0
     var sealedValues = 0
     var compressedTokens = 0
-    for (index, layer) in layers.enumerated() {
+    for (index, layer) in state.layers.enumerated() {
       let plan = cache.plan.layers[index]
       pageBytes += layer.sealedCount * plan.pageLayout.byteCount
       pageBytes += layer.means?.byteCount ?? 0
@@ -203,7 +219,7 @@ public final class KVSequence: KeyValueStore {
       let isCompressed = (plan.keys + plan.values).contains { !$0.description.isExactRows }
       if isCompressed { compressedTokens = max(compressedTokens, sealedTokens) }
     }
-    let tokens = layers.map(\.tokenCount).min() ?? 0
+    let tokens = state.tokenCount
     return SequenceStatistics(
       tokens: tokens,
       compressedTokens: compressedTokens,

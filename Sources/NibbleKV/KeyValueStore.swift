@@ -62,4 +62,16 @@ public protocol KeyValueStore: AnyObject, Sendable {
 
   /// Forgets the tokens from `tokenCount` on, in every layer.
   func truncate(to tokenCount: Int) throws(KVError)
+
+  /// Says which tokens the rows belong to: the ids of those after the ones that are known.
+  ///
+  /// A store that has no use for ids does nothing.
+  ///
+  /// - Throws: ``KVError``; nothing is recorded then.
+  func record(tokens: Span<Int>) throws(KVError)
+}
+
+extension KeyValueStore {
+  /// Does nothing.
+  public func record(tokens: Span<Int>) throws(KVError) {}
 }

@@ -134,7 +134,7 @@ extension KVSequence {
   ///
   /// - Complexity: O(bytes of sealed pages).
   public func losslessPageBytes() -> Int {
-    snapshot().reduce(0) { total, layer in
+    snapshot().layers.reduce(0) { total, layer in
       layer.pages.prefix(layer.sealedCount).reduce(total) { total, page in
         let bytes = UnsafeRawBufferPointer(start: page.base, count: page.byteCount)
         return total + LosslessBlock(compressing: bytes).bytes.count
