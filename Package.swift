@@ -56,6 +56,7 @@ let package = Package(
       name: "NibbleKV",
       dependencies: [
         "CNibble", "NibbleCodec", "NibbleFiles", "NibblePolicy",
+        .product(name: "Crypto", package: "swift-crypto"),
         .product(name: "Logging", package: "swift-log"),
         .target(name: "CLZ4", condition: .when(traits: ["LZ4"])),
       ],

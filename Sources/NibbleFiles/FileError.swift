@@ -14,6 +14,8 @@ public enum FileError: Error, Hashable, Sendable {
   case invalidTensor(file: String, tensor: String, reason: String)
   /// Bytes of a safetensors file belong to no tensor.
   case hole(file: String, offset: Int, next: Int)
+  /// Bytes of the file are not those that were written.
+  case damaged(file: String, what: String, offset: UInt64)
   /// The file lacks something, or holds what does not belong there.
   case wrongContent(file: String, reason: String)
 }
@@ -30,6 +32,8 @@ extension FileError: CustomStringConvertible {
       "\(file): \(what) of \(byteCount) bytes; the limit is \(limit)"
     case .truncated(let file, let byteCount, let needed):
       "\(file) has \(byteCount) bytes where at least \(needed) are needed; is it truncated?"
+    case .damaged(let file, let what, let offset):
+      "\(file) is damaged: \(what) at byte \(offset)"
     case .invalidJSON(let file, let reason), .wrongContent(let file, let reason):
       "\(file): \(reason)"
     case .invalidTensor(let file, let tensor, let reason):

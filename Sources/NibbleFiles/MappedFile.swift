@@ -49,7 +49,7 @@ package final class MappedFile: @unchecked Sendable {
   }
 
   private static func failure(_ path: String) -> FileError {
-    .unreadable(path: path, reason: String(cString: strerror(errno)))
+    .unreadable(path: path, reason: lastReason())
   }
 }
 

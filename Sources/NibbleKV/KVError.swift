@@ -1,4 +1,5 @@
 public import NibbleCodec
+public import NibbleFiles
 public import NibblePolicy
 
 /// Why the cache refused.
@@ -31,12 +32,16 @@ public enum KVError: Error, Sendable {
   case positionOutOfRange(position: Int, tokens: Int)
   /// The budget would be exceeded.
   case budgetExceeded(neededBytes: Int, heldBytes: Int, limitBytes: Int)
+  /// The disk tier's limit would be exceeded.
+  case diskBudgetExceeded(neededBytes: Int, heldBytes: Int, limitBytes: Int)
   /// The system has no more memory.
   case outOfMemory(bytes: Int)
   /// The policy does not fit the model.
   case policy(PolicyError)
   /// A codec failed.
   case codec(CodecError)
+  /// A file could not be used.
+  case file(FileError)
 }
 
 extension KVError: CustomStringConvertible {
@@ -72,10 +77,13 @@ extension KVError: CustomStringConvertible {
       "position \(position) does not exist; the sequence has \(tokens) tokens"
     case .budgetExceeded(let needed, let held, let limit):
       "\(needed) more bytes are needed, but \(held) of the budget of \(limit) bytes are held"
+    case .diskBudgetExceeded(let needed, let held, let limit):
+      "\(needed) more bytes are to be stored, but \(held) of the disk tier's \(limit) are in use"
     case .outOfMemory(let bytes):
       "the system refused \(bytes) bytes"
     case .policy(let error): "\(error)"
     case .codec(let error): "\(error)"
+    case .file(let error): "\(error)"
     }
   }
 }

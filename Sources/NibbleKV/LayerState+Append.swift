@@ -74,7 +74,7 @@ struct LayerWriter {
     let after = state.tokenCount + count
     let newPages = geometry.pageCount(of: after) - state.pages.count
     let fillsSinks = geometry.sinkTokens(of: after) > geometry.sinkTokens(of: state.tokenCount)
-    let sharesSinks = fillsSinks && !isOwn(&state.sinkPage)
+    let sharesSinks = fillsSinks && !state.ownsSinkPage()
     let fillsLast = geometry.pagedTokens(of: state.tokenCount) % geometry.pageTokens > 0
     let sharesLast = fillsLast && !isOwnLast(&state)
     var wanted: [Int: Int] = [:]
@@ -90,10 +90,6 @@ struct LayerWriter {
     return fresh
   }
 
-  private func isOwn(_ page: inout Page?) -> Bool {
-    page != nil && isKnownUniquelyReferenced(&page)
-  }
-
   private func isOwnLast(_ state: inout LayerState) -> Bool {
     let last = state.pages.count - 1
     return isKnownUniquelyReferenced(&state.pages[last])
@@ -105,7 +101,7 @@ struct LayerWriter {
     var fresh = fresh
     if let page = fresh.sinkPage {
       if let old = state.sinkPage { page.base.update(from: old.base, count: page.byteCount) }
-      state.sinkPage = page
+      state.setSinkPage(page)
     }
     if let page = fresh.ownPage {
       let last = state.pages.count - 1
@@ -133,6 +129,8 @@ struct LayerWriter {
   }
 
   private func write(_ rows: Rows, count: Int, at token: Int, in page: Page, layout: PageLayout) {
+    // What a file has of the page is no longer all of it.
+    page.stored = nil
     for head in layout.heads.indices {
       let offsets = layout.heads[head]
       let dim = layout.keys[head].headDim

@@ -29,7 +29,7 @@ extension LayerWriter {
     }
     state.means?.keepPages(state.sealedCount)
     if state.sealedCount == 0 { state.means = nil }
-    if tokens == 0 { state.sinkPage = nil }
+    if tokens == 0 { state.setSinkPage(nil) }
     state.tokenCount = tokens
   }
 

@@ -9,7 +9,7 @@ struct LayerState: Sendable {
   /// Tokens of the layer.
   var tokenCount = 0
   /// The first tokens, exact for good.
-  var sinkPage: Page?
+  private(set) var sinkPage: Page?
   /// Pages of `pageTokens` tokens after the sinks; the last may be partly filled.
   var pages: [Page] = []
   /// How many of `pages`, from the front, are sealed.
@@ -18,8 +18,12 @@ struct LayerState: Sendable {
   var means: LayerMeans?
   /// What is encoded already of the page that will be sealed next.
   var ahead: PageAhead?
-  /// Base addresses of `pages`, as the kernels take them.
+  /// Base addresses of `pages`, as the kernels take them; null where a page is not in memory.
   private(set) var addresses: [Address] = []
+  /// How many of `pages`, from the front, were dropped behind a sliding window.
+  var droppedCount = 0
+  /// How many of `pages`, and the sinks, must be read from a file.
+  private(set) var storedCount = 0
 
   struct Address: @unchecked Sendable {
     let base: UnsafePointer<UInt8>?
@@ -27,18 +31,45 @@ struct LayerState: Sendable {
 
   mutating func append(_ page: Page) {
     pages.append(page)
-    addresses.append(Address(base: UnsafePointer(page.base)))
+    addresses.append(Address(page))
+    if page.isStoredOnly { storedCount += 1 }
   }
 
   mutating func replace(_ index: Int, with page: Page) {
+    if pages[index].isStoredOnly { storedCount -= 1 }
     pages[index] = page
-    addresses[index] = Address(base: UnsafePointer(page.base))
+    addresses[index] = Address(page)
+    if page.isStoredOnly { storedCount += 1 }
   }
 
   mutating func keepPages(_ count: Int) {
+    for page in pages[count...] where page.isStoredOnly { storedCount -= 1 }
     pages.removeLast(pages.count - count)
     addresses.removeLast(addresses.count - count)
   }
+
+  /// Whether there is a sink page that no other sequence shares.
+  mutating func ownsSinkPage() -> Bool {
+    sinkPage != nil && isKnownUniquelyReferenced(&sinkPage)
+  }
+
+  mutating func setSinkPage(_ page: Page?) {
+    if sinkPage?.isStoredOnly ?? false { storedCount -= 1 }
+    sinkPage = page
+    if page?.isStoredOnly ?? false { storedCount += 1 }
+  }
+
+  /// The page at an index, the sinks at -1.
+  subscript(page index: Int) -> Page? { index < 0 ? sinkPage : pages[index] }
+
+  /// Puts a page with the same bytes in the place of another.
+  mutating func move(_ index: Int, to page: Page) {
+    if index < 0 { setSinkPage(page) } else { replace(index, with: page) }
+  }
+}
+
+extension LayerState.Address {
+  fileprivate init(_ page: Page) { base = UnsafePointer(page.memory) }
 }
 
 /// A page that is encoded strip by strip while its rows still serve exactly.

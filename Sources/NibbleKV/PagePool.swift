@@ -13,6 +13,10 @@ import Darwin
 final class PagePool: Sendable {
   private let budget: ByteBudget
   private let state = Mutex(State())
+  private let reclaimer = Mutex<Reclaimer?>(nil)
+
+  /// Makes room; `false` if there is nothing left that it can do.
+  typealias Reclaimer = @Sendable () -> Bool
 
   private struct State {
     var heldBytes = 0
@@ -30,13 +34,18 @@ final class PagePool: Sendable {
   /// Pages in use.
   var pageCount: Int { state.withLock { $0.pageCount } }
 
+  /// Says how to make room when the budget is exhausted.
+  func setReclaimer(_ reclaimer: @escaping Reclaimer) {
+    self.reclaimer.withLock { $0 = reclaimer }
+  }
+
   /// Takes pages of several sizes, all or none.
   ///
   /// - Parameter wanted: Counts by page bytes.
   /// - Returns: The pages by page bytes, zeroed.
   /// - Throws: ``KVError/budgetExceeded(neededBytes:heldBytes:limitBytes:)`` or ``KVError/outOfMemory(bytes:)``.
   func take(_ wanted: [Int: Int]) throws(KVError) -> [Int: [Page]] {
-    let places = try state.withLock { state throws(KVError) in
+    let places = try makingRoom { state throws(KVError) in
       try Self.take(wanted, from: &state, budget: budget)
     }
     return places.mapValues { $0.map { Page(slab: $0.slab, index: $0.index, pool: self) } }
@@ -44,9 +53,25 @@ final class PagePool: Sendable {
 
   /// Accounts for working memory that is not made of pages.
   func charge(bytes: Int) throws(KVError) {
-    try state.withLock { state throws(KVError) in
+    try makingRoom { state throws(KVError) in
       try Self.check(bytes, heldBytes: state.heldBytes, budget: budget)
       state.heldBytes += bytes
+    }
+  }
+
+  /// Tries, and makes room and tries again for as long as the budget does not allow it.
+  private func makingRoom<Result: Sendable>(
+    _ body: (inout sending State) throws(KVError) -> sending Result
+  ) throws(KVError) -> Result {
+    while true {
+      do throws(KVError) {
+        return try state.withLock(body)
+      } catch {
+        // Outside the lock: whatever is let go of comes back here.
+        guard case .budgetExceeded = error, let reclaimer = reclaimer.withLock({ $0 }),
+          reclaimer()
+        else { throw error }
+      }
     }
   }
 
@@ -71,7 +96,7 @@ final class PagePool: Sendable {
 
   // MARK: - Prepare, check, apply
 
-  private struct Place {
+  private struct Place: Sendable {
     let slab: Slab
     let index: Int
   }
@@ -131,26 +156,83 @@ final class PagePool: Sendable {
   }
 }
 
-/// One page: memory that goes back to its pool when the last sequence lets go of it.
+/// One page: in memory that goes back to its pool when the last sequence lets go of it, or in a file, or neither, if it was
+/// dropped behind a sliding window.
 ///
 /// `@unchecked`: a page is written only while one sequence alone holds it, under that sequence's lock.
 final class Page: @unchecked Sendable {
-  let base: UnsafeMutablePointer<UInt8>
   let byteCount: Int
-  private let slab: Slab
-  private let index: Int
-  private let pool: PagePool
+  private let place: Place?
+  private let copy: Mutex<StoredPage?>
 
-  fileprivate init(slab: Slab, index: Int, pool: PagePool) {
-    self.slab = slab
-    self.index = index
-    self.pool = pool
-    byteCount = slab.pageBytes
-    base = slab.base.advanced(by: index * slab.pageBytes).assumingMemoryBound(to: UInt8.self)
-    base.update(repeating: 0, count: byteCount)
+  private struct Place {
+    let base: UnsafeMutablePointer<UInt8>
+    let slab: Slab
+    let index: Int
+    let pool: PagePool
   }
 
-  deinit { pool.giveBack(slab: slab, index: index) }
+  /// Stands for pages that nobody will look at again.
+  static let dropped = Page()
+
+  /// A page whose bytes are in a file.
+  init(stored: StoredPage) {
+    byteCount = stored.byteCount
+    place = nil
+    copy = Mutex(stored)
+  }
+
+  private init() {
+    byteCount = 0
+    place = nil
+    copy = Mutex(nil)
+  }
+
+  fileprivate init(slab: Slab, index: Int, pool: PagePool) {
+    byteCount = slab.pageBytes
+    let base = slab.base.advanced(by: index * slab.pageBytes).assumingMemoryBound(to: UInt8.self)
+    base.update(repeating: 0, count: byteCount)
+    place = Place(base: base, slab: slab, index: index, pool: pool)
+    copy = Mutex(nil)
+  }
+
+  deinit {
+    if let place { place.pool.giveBack(slab: place.slab, index: place.index) }
+  }
+
+  /// Where the bytes are; `nil` if they are not in memory.
+  var memory: UnsafeMutablePointer<UInt8>? { place?.base }
+
+  /// Where the bytes are, of a page that is known to be in memory.
+  var base: UnsafeMutablePointer<UInt8> {
+    guard let place else { preconditionFailure("the page is not in memory") }
+    return place.base
+  }
+
+  /// The same bytes in a file, if they were ever written there.
+  var stored: StoredPage? {
+    get { copy.withLock { $0 } }
+    set { copy.withLock { $0 = newValue } }
+  }
+
+  /// Whether the page must be read from a file.
+  var isStoredOnly: Bool { place == nil && byteCount > 0 }
+
+  /// Runs `body` on the bytes, which are read first if they are not in memory.
+  ///
+  /// - Throws: ``KVError/file(_:)``, or what `body` throws.
+  func withBytes<Result>(
+    _ body: (UnsafePointer<UInt8>) throws(KVError) -> Result
+  ) throws(KVError) -> Result {
+    if let place { return try body(place.base) }
+    let bytes = UnsafeMutableRawBufferPointer.allocate(byteCount: byteCount, alignment: 64)
+    defer { bytes.deallocate() }
+    guard let base = bytes.baseAddress, let stored else {
+      preconditionFailure("the page was dropped")
+    }
+    try stored.read(0..<byteCount, into: base)
+    return try body(base.assumingMemoryBound(to: UInt8.self))
+  }
 }
 
 /// Huge pages cut into pages of one size.

@@ -13,6 +13,13 @@ package struct LosslessBlock: Hashable, Sendable {
     case raw = 0
     /// One LZ4 frame.
     case lz4 = 1
+    /// One LZ4 frame of the bytes of 16-bit numbers: all first bytes, then all second ones.
+    case lz4OfTwoPlanes = 2
+    /// One LZ4 frame of the bytes of 32-bit numbers: all first bytes, then all second ones, and so on.
+    case lz4OfFourPlanes = 4
+
+    /// Planes that the bytes are split into.
+    var planes: Int { max(1, Int(rawValue)) }
   }
 
   /// Why a block could not be read.
@@ -28,15 +35,26 @@ package struct LosslessBlock: Hashable, Sendable {
   /// The stored bytes.
   package let bytes: [UInt8]
 
-  /// Compresses bytes, or keeps them if that is shorter.
-  package init(compressing source: UnsafeRawBufferPointer) {
-    if let frame = Self.frame(of: source), frame.count < source.count {
-      encoding = .lz4
-      bytes = frame
-    } else {
-      encoding = .raw
-      bytes = Array(source)
-    }
+  /// Compresses bytes; `nil` if they are shorter as they are.
+  ///
+  /// - Parameters:
+  ///   - source: The bytes.
+  ///   - elementBytes: Bytes of one number, 1, 2 or 4. Signs and exponents repeat, and do so best side by side; so the bytes of
+  ///     longer numbers are split into planes first.
+  package init?(compressing source: UnsafeRawBufferPointer, elementBytes: Int) {
+    let encoding: Encoding =
+      switch elementBytes {
+      case 2 where source.count % 2 == 0: .lz4OfTwoPlanes
+      case 4 where source.count % 4 == 0: .lz4OfFourPlanes
+      default: .lz4
+      }
+    let frame =
+      encoding.planes == 1
+      ? Self.frame(of: source)
+      : Self.split(source, planes: encoding.planes).withUnsafeBytes { Self.frame(of: $0) }
+    guard let frame, frame.count < source.count else { return nil }
+    self.encoding = encoding
+    bytes = frame
   }
 
   /// Takes stored bytes.
@@ -57,6 +75,32 @@ package struct LosslessBlock: Hashable, Sendable {
       return bytes
     case .lz4:
       return try Self.expand(frame: bytes, byteCount: byteCount)
+    case .lz4OfTwoPlanes, .lz4OfFourPlanes:
+      guard byteCount % encoding.planes == 0 else { throw .damaged(expectedBytes: byteCount) }
+      return Self.joined(
+        try Self.expand(frame: bytes, byteCount: byteCount),
+        planes: encoding.planes
+      )
+    }
+  }
+
+  private static func split(_ source: UnsafeRawBufferPointer, planes: Int) -> [UInt8] {
+    let count = source.count / planes
+    return [UInt8](unsafeUninitializedCapacity: source.count) { target, written in
+      for plane in 0..<planes {
+        for index in 0..<count { target[plane * count + index] = source[index * planes + plane] }
+      }
+      written = count * planes
+    }
+  }
+
+  private static func joined(_ source: [UInt8], planes: Int) -> [UInt8] {
+    let count = source.count / planes
+    return [UInt8](unsafeUninitializedCapacity: source.count) { target, written in
+      for plane in 0..<planes {
+        for index in 0..<count { target[index * planes + plane] = source[plane * count + index] }
+      }
+      written = count * planes
     }
   }
 }
@@ -125,20 +169,3 @@ extension LosslessBlock {
   }
 }
 #endif
-
-extension KVSequence {
-  /// Bytes that the sequence's sealed pages would take after LZ4, each page by itself and kept as it is where LZ4
-  /// does not win.
-  ///
-  /// For measurement: it tells whether a lossless stage is worth having.
-  ///
-  /// - Complexity: O(bytes of sealed pages).
-  public func losslessPageBytes() -> Int {
-    snapshot().layers.reduce(0) { total, layer in
-      layer.pages.prefix(layer.sealedCount).reduce(total) { total, page in
-        let bytes = UnsafeRawBufferPointer(start: page.base, count: page.byteCount)
-        return total + LosslessBlock(compressing: bytes).bytes.count
-      }
-    }
-  }
-}
