@@ -433,11 +433,13 @@ void nibble_attend(const nibble_run *run, const nibble_rows *rows, const nibble_
   scratch_memory *s = scratch;
   const int32_t padded = nibble_padded_channels(run->keys->row_channels),
                 tokens = stretch_tokens(run->keys);
-  for (int32_t row = 0; row < rows->count; row++) {
-    partial->maximum[row] = -INFINITY;
-    partial->sum[row] = 0;
+  if (!run->resumes) {
+    for (int32_t row = 0; row < rows->count; row++) {
+      partial->maximum[row] = -INFINITY;
+      partial->sum[row] = 0;
+    }
+    memset(partial->accumulator, 0, (size_t)rows->count * (size_t)padded * sizeof(float));
   }
-  memset(partial->accumulator, 0, (size_t)rows->count * (size_t)padded * sizeof(float));
   const visible_range range = visible(rows);
   bool is_quantized = false;
   stretch_view keys, values;

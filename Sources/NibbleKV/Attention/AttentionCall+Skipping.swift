@@ -24,13 +24,17 @@ extension AttentionCall {
   ///
   /// Each segment does so by itself, so that what it leaves out does not depend on which one is done first. `combined` is
   /// used and left empty.
-  func peekWeights(_ item: Cut.Item, _ memory: WorkerScratch, through combined: CombinedRows) {
+  func peekWeights(
+    _ item: Cut.Item,
+    _ memory: WorkerScratch,
+    through combined: CombinedRows
+  ) throws(KVError) {
     memory.known.update(repeating: -.infinity, count: item.rowCount)
     let exact = state.sealedCount..<state.pages.count
     guard !item.hasSinks || item.exact != exact else { return }
-    runSinks(item, memory, into: combined)
+    try runSinks(item, memory, into: combined)
     let newest = exact.suffix(Self.mostPeekedPages)
-    if !newest.isEmpty { run(pages: newest, of: .exact, item, memory, into: combined) }
+    if !newest.isEmpty { try run(pages: newest, of: .exact, item, memory, into: combined) }
     noteWeights(of: combined, rows: item.rowCount, memory)
     combined.reset(rows: item.rowCount)
   }

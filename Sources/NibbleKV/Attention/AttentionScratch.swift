@@ -18,8 +18,8 @@ final class WorkerScratch: @unchecked Sendable {
   let known: UnsafeMutablePointer<Float>
   let skip: UnsafeMutablePointer<nibble_skip>
   let combined: CombinedRows
-  private var decoded: UnsafeMutableRawPointer?
-  private var decodedBytes = 0
+  private var decoded = GrowingMemory()
+  private var loaded = GrowingMemory()
   private let memory: UnsafeMutableRawPointer
 
   static let rows = AttentionScratch.rows
@@ -58,7 +58,15 @@ final class WorkerScratch: @unchecked Sendable {
   deinit {
     memory.deallocate()
     skip.deallocate()
-    decoded?.deallocate()
+    decoded.deallocate()
+    loaded.deallocate()
+  }
+
+  /// Makes the partial result that of no pages.
+  func resetPartial(rows: Int, padded: Int) {
+    maximum.update(repeating: -.infinity, count: rows)
+    sum.update(repeating: 0, count: rows)
+    accumulator.update(repeating: 0, count: rows * padded)
   }
 
   /// Memory for a page that a host's codec is decoded to, and for the values of one strip.
@@ -67,18 +75,35 @@ final class WorkerScratch: @unchecked Sendable {
     values: Int
   ) -> (page: UnsafeMutablePointer<UInt8>, values: UnsafeMutablePointer<Float>) {
     let start = (bytes + 63) & ~63
-    let wanted = start + values * MemoryLayout<Float>.stride
-    if decodedBytes < wanted {
-      decoded?.deallocate()
-      decoded = .allocate(byteCount: wanted, alignment: 64)
-      decodedBytes = wanted
-    }
-    guard let decoded else { preconditionFailure("a page has bytes") }
+    let memory = decoded.reserve(start + values * MemoryLayout<Float>.stride)
     return (
-      decoded.assumingMemoryBound(to: UInt8.self),
-      (decoded + start).assumingMemoryBound(to: Float.self)
+      memory.assumingMemoryBound(to: UInt8.self),
+      (memory + start).assumingMemoryBound(to: Float.self)
     )
   }
+
+  /// Memory for a page that is read from a file.
+  func loadedPage(bytes: Int) -> UnsafeMutablePointer<UInt8> {
+    loaded.reserve(bytes).assumingMemoryBound(to: UInt8.self)
+  }
+}
+
+/// Memory that is taken when it is first needed, and grows.
+private struct GrowingMemory {
+  private var base: UnsafeMutableRawPointer?
+  private var byteCount = 0
+
+  /// At least `wanted` bytes, on whole lines; what was there is lost if they are more than before.
+  mutating func reserve(_ wanted: Int) -> UnsafeMutableRawPointer {
+    if let base, wanted <= byteCount { return base }
+    base?.deallocate()
+    let memory = UnsafeMutableRawPointer.allocate(byteCount: max(wanted, 64), alignment: 64)
+    base = memory
+    byteCount = wanted
+    return memory
+  }
+
+  func deallocate() { base?.deallocate() }
 }
 
 /// The softmax state of some rows over several runs, in both spaces: values in the model's space, and transformed values.

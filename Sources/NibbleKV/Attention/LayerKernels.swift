@@ -9,6 +9,9 @@ final class LayerKernels: @unchecked Sendable {
   /// A kind of page: where a head's strips lie in it and how they are laid out.
   enum PageKind: Int {
     case sink, sealed, exact, decoded
+
+    /// Whether its rows are those that a codec left.
+    var isCoded: Bool { self == .sealed || self == .decoded }
   }
 
   let plan: Plan.Layer
@@ -95,6 +98,18 @@ final class LayerKernels: @unchecked Sendable {
     case .exact: plan.exactLayout.heads[head]
     case .decoded: decodedOffsets(head: head)
     }
+  }
+
+  /// The bytes of one head in a page as it is stored.
+  func byteRange(_ kind: PageKind, head: Int) -> Range<Int> {
+    let layout =
+      switch kind {
+      case .sink: plan.sinkLayout
+      case .sealed, .decoded: plan.pageLayout
+      case .exact: plan.exactLayout
+      }
+    let next = head + 1 < headCount ? layout.heads[head + 1].keyCodes : layout.byteCount
+    return layout.heads[head].keyCodes..<next
   }
 
   private func decodedOffsets(head: Int) -> PageLayout.Head {
