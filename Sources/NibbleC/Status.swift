@@ -46,10 +46,10 @@ extension KVError {
   fileprivate var status: Status {
     switch self {
     case .layerOutOfRange, .wrongLength, .unequalLengths, .valueOutOfRange, .tooManyQueries,
-      .invalidOption, .positionOutOfRange:
+      .invalidOption, .positionOutOfRange, .positionDropped:
       .invalidArgument
     case .policy: .invalidPolicy
-    case .budgetExceeded: .overBudget
+    case .budgetExceeded, .diskBudgetExceeded: .overBudget
     default: .failed
     }
   }

@@ -31,7 +31,7 @@ extension KVCache {
           let range = index * length..<(index + 1) * length
           let call = try AttentionCall(
             cache: self,
-            state: sequence.snapshot(layer: layer),
+            state: try sequence.layerForAttention(layer),
             queries: UnsafeBufferPointer(rebasing: queries[range]),
             layer: layer,
             options: options,

@@ -3,7 +3,6 @@ import Dispatch
 internal import Logging
 public import NibbleCodec
 public import NibblePolicy
-import Synchronization
 
 #if canImport(Glibc)
 import Glibc
@@ -27,7 +26,8 @@ public final class KVCache: Sendable {
   let scratch: ScratchStore
   let sealScratch: SealScratchStore
   let gatherer: StatisticsGatherer?
-  let sequenceCount = Atomic(0)
+  let sequences = SequenceRegistry()
+  let spill: SpillFile?
 
   /// Most threads that a cache may use.
   public static let threadLimit = Plan.threadLimit
@@ -37,18 +37,21 @@ public final class KVCache: Sendable {
   /// - Parameters:
   ///   - model: The model's shape.
   ///   - policy: What to compress, and how hard.
-  ///   - budget: The most bytes to hold, slabs and working memory included.
+  ///   - budget: The most bytes to hold in memory, slabs and working memory included.
+  ///   - disk: Where pages of idle sequences go when the budget is exhausted; `nil` keeps all in memory.
   ///   - threads: Threads that encode and attend, 1 to ``threadLimit``; `nil` takes one for each core.
   ///   - catalogue: The codecs that the policy may name, and the model's calibration.
   ///   - gathersStatistics: Whether to sum up the rows and queries that the cache sees, for ``calibration()``; it costs about as
   ///     much as an attention over `headDim` tokens, and 24 · headDim² bytes for each layer and KV head, which the budget does not
   ///     count. Nor does it count a calibration in use: 16 · headDim² bytes.
   /// - Throws: ``KVError/policy(_:)`` if the policy does not fit the model, ``KVError/invalidOption(name:value:expected:)``,
-  ///   or ``KVError/budgetExceeded(neededBytes:heldBytes:limitBytes:)`` if not even the working memory fits.
+  ///   ``KVError/file(_:)`` if the disk tier cannot be made, or
+  ///   ``KVError/budgetExceeded(neededBytes:heldBytes:limitBytes:)`` if not even the working memory fits.
   public init(
     model: ModelShape,
     policy: Policy,
     budget: ByteBudget = .unlimited,
+    disk: DiskTier? = nil,
     threads: Int? = nil,
     catalogue: CodecCatalogue = .standard,
     gathersStatistics: Bool = false
@@ -73,7 +76,9 @@ public final class KVCache: Sendable {
     layers = (0..<model.layers).map { LayerKernels(plan: plan, layer: $0) }
     sealScratch = SealScratchStore(plan: plan)
     gatherer = gathersStatistics ? StatisticsGatherer(plan: plan) : nil
+    spill = try disk.map { disk throws(KVError) in try SpillFile(disk) }
     scratch = try ScratchStore(pool: pool, workers: count, headDim: model.headDim)
+    pool.setReclaimer { [weak self] in self?.reclaim() ?? false }
     if let refused = nibble_refused_isa() {
       let name = String(cString: refused)
       Logger(label: "nibblekv.cache").warning(
@@ -124,7 +129,9 @@ public final class KVCache: Sendable {
     CacheStatistics(
       heldBytes: pool.heldBytes,
       pageCount: pool.pageCount,
-      sequenceCount: sequenceCount.load(ordering: .relaxed),
+      diskBytes: spill?.bytes.used ?? 0,
+      diskPageBytes: spill?.bytes.pages ?? 0,
+      sequenceCount: sequences.count,
       skipping: layers.reduce(.none) { $0 + ($1.skipping?.counts ?? .none) }
     )
   }

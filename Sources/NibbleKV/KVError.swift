@@ -30,6 +30,8 @@ public enum KVError: Error, Sendable {
   case invalidOption(name: String, value: String, expected: String)
   /// The position does not exist.
   case positionOutOfRange(position: Int, tokens: Int)
+  /// Positions of a layer with a sliding window are needed that were dropped behind it.
+  case positionDropped(layer: Int, position: Int, firstHeld: Int)
   /// The budget would be exceeded.
   case budgetExceeded(neededBytes: Int, heldBytes: Int, limitBytes: Int)
   /// The disk tier's limit would be exceeded.
@@ -75,6 +77,9 @@ extension KVError: CustomStringConvertible {
       "\(name) cannot be \(value); expected \(expected)"
     case .positionOutOfRange(let position, let tokens):
       "position \(position) does not exist; the sequence has \(tokens) tokens"
+    case .positionDropped(let layer, let position, let firstHeld):
+      "layer \(layer) has dropped position \(position) behind its sliding window; "
+        + "it holds positions from \(firstHeld) on"
     case .budgetExceeded(let needed, let held, let limit):
       "\(needed) more bytes are needed, but \(held) of the budget of \(limit) bytes are held"
     case .diskBudgetExceeded(let needed, let held, let limit):

@@ -5,7 +5,7 @@ extension KVSequence {
   /// The rows that attention sees, decoded: what sealing left of them, in the model's space.
   ///
   /// For tests, measurements and hosts that must move on to another cache. Each of the two results has the shape
-  /// (tokens, kvHeads, headDim).
+  /// (tokens, kvHeads, headDim). Rows that were dropped behind a sliding window are zero.
   ///
   /// - Parameter layer: 0 ..< `shape.layers`.
   /// - Returns: The keys and the values of all tokens of the layer.
@@ -17,11 +17,7 @@ extension KVSequence {
     }
     let state = snapshot(layer: layer)
     var reader = RowReader(kernels: cache.layers[layer], state: state, shape: shape)
-    do throws(CodecError) {
-      try reader.readAll()
-    } catch {
-      throw .codec(error)
-    }
+    try reader.readAll()
     return (reader.keys, reader.values)
   }
 }
@@ -42,14 +38,14 @@ private struct RowReader {
     values = keys
   }
 
-  mutating func readAll() throws(CodecError) {
+  mutating func readAll() throws(KVError) {
     let geometry = kernels.geometry
     let plan = kernels.plan
     if let page = state.sinkPage {
       let count = geometry.sinkTokens(of: state.tokenCount)
       try read(page, plan.sinkLayout, from: 0, count: count, means: nil)
     }
-    for (index, page) in state.pages.enumerated() {
+    for (index, page) in state.pages.enumerated().dropFirst(state.droppedCount) {
       let first = geometry.sinks + index * geometry.pageTokens
       let count = min(geometry.pageTokens, state.tokenCount - first)
       let isSealed = index < state.sealedCount
@@ -69,31 +65,43 @@ private struct RowReader {
     from first: Int,
     count: Int,
     means: StripMeans?
-  ) throws(CodecError) {
-    let dim = shape.headDim
-    var rows = [Float](repeating: 0, count: layout.pageTokens * dim)
-    for (head, offsets) in layout.heads.enumerated() {
-      try rows.withUnsafeMutableBufferPointer { rows throws(CodecError) in
-        guard let target = rows.baseAddress else { return }
-        try layout.keys[head].decode(
-          codes: page.base + offsets.keyCodes,
-          side: page.base + offsets.keySide,
-          mean: means?.keys[head],
-          into: target
+  ) throws(KVError) {
+    try page.withBytes { base throws(KVError) in
+      for (head, offsets) in layout.heads.enumerated() {
+        let keyRows = try rows(
+          layout.keys[head],
+          codes: base + offsets.keyCodes,
+          side: base + offsets.keySide,
+          mean: means?.keys[head]
         )
-      }
-      Self.place(rows, of: head, from: first, count: count, shape: shape, in: &keys)
-      try rows.withUnsafeMutableBufferPointer { rows throws(CodecError) in
-        guard let target = rows.baseAddress else { return }
-        try layout.values[head].decode(
-          codes: page.base + offsets.valueCodes,
-          side: page.base + offsets.valueSide,
-          mean: means?.values[head],
-          into: target
+        Self.place(keyRows, of: head, from: first, count: count, shape: shape, in: &keys)
+        let valueRows = try rows(
+          layout.values[head],
+          codes: base + offsets.valueCodes,
+          side: base + offsets.valueSide,
+          mean: means?.values[head]
         )
+        Self.place(valueRows, of: head, from: first, count: count, shape: shape, in: &values)
       }
-      Self.place(rows, of: head, from: first, count: count, shape: shape, in: &values)
     }
+  }
+
+  private func rows(
+    _ codec: StripCodec,
+    codes: UnsafePointer<UInt8>,
+    side: UnsafePointer<UInt8>,
+    mean: [Float]?
+  ) throws(KVError) -> [Float] {
+    var rows = [Float](repeating: 0, count: codec.valueCount)
+    do throws(CodecError) {
+      try rows.withUnsafeMutableBufferPointer { rows throws(CodecError) in
+        guard let target = rows.baseAddress else { return }
+        try codec.decode(codes: codes, side: side, mean: mean, into: target)
+      }
+    } catch {
+      throw .codec(error)
+    }
+    return rows
   }
 
   private static func place(

@@ -8,14 +8,17 @@ public final class KVSequence: KeyValueStore {
   /// The cache that holds the pages.
   public let cache: KVCache
   private let state: Mutex<SequenceState>
+  /// When the sequence was used, by the registry's clock.
+  let lastUse = Atomic(0)
 
   init(cache: KVCache, state: SequenceState) {
     self.cache = cache
     self.state = Mutex(state)
-    cache.sequenceCount.wrappingAdd(1, ordering: .relaxed)
+    cache.sequences.add(self)
+    noteUse()
   }
 
-  deinit { cache.sequenceCount.wrappingSubtract(1, ordering: .relaxed) }
+  deinit { cache.sequences.remove(ObjectIdentifier(self)) }
 
   /// The model's shape.
   public var shape: ModelShape { cache.plan.shape }
@@ -37,7 +40,7 @@ public final class KVSequence: KeyValueStore {
   /// - Throws: ``KVError/positionOutOfRange(position:tokens:)`` if not every layer has these tokens yet, and
   ///   ``KVError/invalidOption(name:value:expected:)`` for a negative id; nothing is recorded then.
   public func record(tokens: Span<Int>) throws(KVError) {
-    try state.withLock { state throws(KVError) in try state.record(tokens) }
+    try withState { state throws(KVError) in try state.record(tokens) }
   }
 
   // MARK: - Append
@@ -77,12 +80,29 @@ public final class KVSequence: KeyValueStore {
           count: count,
           rowLength: shape.kvHeads * shape.headDim
         )
-        try state.withLock { state throws(KVError) in
+        try withState { state throws(KVError) in
           let position = state.layers[layer].tokenCount
-          try cache.writer(layer: layer).append(rows, to: &state.layers[layer])
+          try append(rows, to: &state, layer: layer)
           cache.gatherer?.add(rows, position: position, layer: layer)
         }
       }
+    }
+  }
+
+  private func append(
+    _ rows: LayerWriter.Rows,
+    to state: inout SequenceState,
+    layer: Int
+  ) throws(KVError) {
+    let writer = cache.writer(layer: layer)
+    let mover = cache.mover(layer: layer)
+    do throws(KVError) {
+      try mover.loadForAppend(&state.layers[layer])
+      try writer.append(rows, to: &state.layers[layer])
+    } catch {
+      guard case .budgetExceeded = error, state.moveSealedPages(of: cache) > 0 else { throw error }
+      try mover.loadForAppend(&state.layers[layer])
+      try writer.append(rows, to: &state.layers[layer])
     }
   }
 
@@ -133,7 +153,8 @@ public final class KVSequence: KeyValueStore {
     guard layer >= 0, layer < shape.layers else {
       throw .layerOutOfRange(layer: layer, layers: shape.layers)
     }
-    try state.withLock { state throws(KVError) in
+    try withState { state throws(KVError) in
+      try cache.mover(layer: layer).loadForAttention(&state.layers[layer])
       let call = try AttentionCall(
         cache: cache,
         state: state.layers[layer],
@@ -167,16 +188,21 @@ public final class KVSequence: KeyValueStore {
   ///
   /// A sealed page that is cut is decoded to exact rows; they keep the error that sealing gave them.
   ///
-  /// - Throws: ``KVError/positionOutOfRange(position:tokens:)``, or an exceeded budget; nothing is forgotten then.
+  /// A layer with a sliding window has dropped what lay behind it; at least the policy's `recent` tokens can be taken back.
+  ///
+  /// - Throws: ``KVError/positionOutOfRange(position:tokens:)``, ``KVError/positionDropped(layer:position:firstHeld:)``, or an
+  ///   exceeded budget; nothing is forgotten then.
   public func truncate(to tokenCount: Int) throws(KVError) {
-    try state.withLock { state throws(KVError) in
+    try withState { state throws(KVError) in
       let count = state.tokenCount
       guard tokenCount >= 0, tokenCount <= count else {
         throw .positionOutOfRange(position: tokenCount, tokens: count)
       }
       var wanted: [Int: Int] = [:]
       for (index, layer) in state.layers.enumerated() {
-        let needed = cache.writer(layer: index).pagesNeeded(toTruncate: layer, to: tokenCount)
+        let writer = cache.writer(layer: index)
+        try writer.checkHeld(layer, layer: index, after: tokenCount)
+        let needed = writer.pagesNeeded(toTruncate: layer, to: tokenCount)
         wanted.merge(needed, uniquingKeysWith: +)
       }
       var pages = wanted.isEmpty ? [:] : try cache.pool.take(wanted)
@@ -192,7 +218,22 @@ public final class KVSequence: KeyValueStore {
     }
   }
 
-  // MARK: - Statistics
+  // MARK: - State
+
+  /// Runs `body` on the state, alone.
+  func withState<Result: Sendable>(
+    _ body: (inout sending SequenceState) throws(KVError) -> sending Result
+  ) throws(KVError) -> Result {
+    noteUse()
+    return try state.withLock(body)
+  }
+
+  /// Runs `body` on the state, unless somebody else does something with it.
+  func withStateIfIdle<Result: Sendable>(
+    _ body: (inout sending SequenceState) -> sending Result
+  ) -> Result? {
+    state.withLockIfAvailable(body)
+  }
 
   /// What the sequence holds now; shares its pages.
   func snapshot() -> SequenceState { state.withLock { $0 } }
@@ -200,21 +241,37 @@ public final class KVSequence: KeyValueStore {
   /// One layer as it is now; shares its pages.
   func snapshot(layer: Int) -> LayerState { state.withLock { $0.layers[layer] } }
 
+  /// One layer as attention takes it, with its pages in memory if there is room for them.
+  func layerForAttention(_ layer: Int) throws(KVError) -> LayerState {
+    try withState { state throws(KVError) in
+      try cache.mover(layer: layer).loadForAttention(&state.layers[layer])
+      return state.layers[layer]
+    }
+  }
+
+  private func noteUse() { lastUse.store(cache.sequences.tick(), ordering: .relaxed) }
+
+  // MARK: - Statistics
+
   /// What the sequence holds.
   public var statistics: SequenceStatistics {
     let state = snapshot()
     var pageBytes = 0
     var tailBytes = 0
     var sinkBytes = 0
+    var storedPages = 0
     var sealedValues = 0
     var compressedTokens = 0
     for (index, layer) in state.layers.enumerated() {
       let plan = cache.plan.layers[index]
-      pageBytes += layer.sealedCount * plan.pageLayout.byteCount
+      let dropped = min(layer.droppedCount, layer.sealedCount)
+      pageBytes += (layer.sealedCount - dropped) * plan.pageLayout.byteCount
       pageBytes += layer.means?.byteCount ?? 0
-      tailBytes += (layer.pages.count - layer.sealedCount) * plan.exactLayout.byteCount
+      let exact = layer.pages.count - max(layer.sealedCount, layer.droppedCount)
+      tailBytes += exact * plan.exactLayout.byteCount
       sinkBytes += layer.sinkPage?.byteCount ?? 0
-      let sealedTokens = layer.sealedCount * cache.plan.policy.pageTokens
+      storedPages += layer.storedCount
+      let sealedTokens = (layer.sealedCount - dropped) * cache.plan.policy.pageTokens
       sealedValues += sealedTokens * shape.kvHeads * shape.headDim * 2
       let isCompressed = (plan.keys + plan.values).contains { !$0.description.isExactRows }
       if isCompressed { compressedTokens = max(compressedTokens, sealedTokens) }
@@ -225,6 +282,7 @@ public final class KVSequence: KeyValueStore {
       compressedTokens: compressedTokens,
       pageBytes: pageBytes,
       tailBytes: tailBytes,
+      storedPages: storedPages,
       sinkBytes: sinkBytes,
       exactBytes: tokens * shape.layers * shape.kvHeads * shape.headDim * 4,
       bitsPerValue: sealedValues == 0 ? 0 : Double(pageBytes * 8) / Double(sealedValues)

@@ -33,8 +33,11 @@ struct LayerWriter {
   ///
   /// If this throws, `state` is as it was but for pages that were due and have been sealed.
   func append(_ rows: Rows, to state: inout LayerState) throws(KVError) {
+    // Its queries see what the window of the first new token shows.
+    let behind = geometry.pagesBehindWindow(of: state.tokenCount)
     guard rows.count > AppendStep.tokens else {
       try appendStep(rows, to: &state)
+      state.dropPages(behind)
       return
     }
     var changed = state  // shares the pages: the way back if a later step fails
@@ -51,6 +54,7 @@ struct LayerWriter {
       rest = rest.dropping(count)
     }
     state = changed
+    state.dropPages(behind)
   }
 
   private func appendStep(_ rows: Rows, to state: inout LayerState) throws(KVError) {

@@ -8,6 +8,18 @@ extension LayerWriter {
     cutsSealedPage(state, at: tokens) ? [plan.exactLayout.byteCount: 1] : [:]
   }
 
+  /// Throws if the window of the next token, after a cut to `tokens`, shows something that was dropped.
+  func checkHeld(_ state: LayerState, layer: Int, after tokens: Int) throws(KVError) {
+    guard state.droppedCount > 0, let window = geometry.window else { return }
+    // Without pages nothing is missing; what follows begins anew.
+    guard geometry.pageCount(of: tokens) > 0 else { return }
+    let needed = max(0, tokens - (window - 1))
+    let held = geometry.firstHeldPosition(droppedPages: state.droppedCount)
+    guard needed >= held else {
+      throw .positionDropped(layer: layer, position: needed, firstHeld: held)
+    }
+  }
+
   /// Forgets the tokens from `tokens` on.
   ///
   /// A sealed page that is cut is decoded into the exact `page`; its rows keep the
@@ -39,8 +51,17 @@ extension LayerWriter {
   }
 
   private func decode(page index: Int, of state: LayerState, into target: Page) throws(KVError) {
-    let source = state.pages[index]
     let means = state.means?.means(ofPage: index)
+    try state.pages[index].withBytes { source throws(KVError) in
+      try decode(source, means: means, into: target)
+    }
+  }
+
+  private func decode(
+    _ source: UnsafePointer<UInt8>,
+    means: StripMeans?,
+    into target: Page
+  ) throws(KVError) {
     let rows = UnsafeMutablePointer<Float>.allocate(capacity: plan.exactKeys.valueCount)
     defer { rows.deallocate() }
     do throws(CodecError) {
@@ -48,16 +69,16 @@ extension LayerWriter {
         let from = plan.pageLayout.heads[head]
         let to = plan.exactLayout.heads[head]
         try plan.keys[head].decode(
-          codes: source.base + from.keyCodes,
-          side: source.base + from.keySide,
+          codes: source + from.keyCodes,
+          side: source + from.keySide,
           mean: means?.keys[head],
           into: rows
         )
         limit(rows, to: plan.exactKeys)
         plan.exactKeys.writePage(rows, codes: target.base + to.keyCodes)
         try plan.values[head].decode(
-          codes: source.base + from.valueCodes,
-          side: source.base + from.valueSide,
+          codes: source + from.valueCodes,
+          side: source + from.valueSide,
           mean: means?.values[head],
           into: rows
         )

@@ -21,7 +21,7 @@ struct LayerState: Sendable {
   /// Base addresses of `pages`, as the kernels take them; null where a page is not in memory.
   private(set) var addresses: [Address] = []
   /// How many of `pages`, from the front, were dropped behind a sliding window.
-  var droppedCount = 0
+  private(set) var droppedCount = 0
   /// How many of `pages`, and the sinks, must be read from a file.
   private(set) var storedCount = 0
 
@@ -46,11 +46,18 @@ struct LayerState: Sendable {
     for page in pages[count...] where page.isStoredOnly { storedCount -= 1 }
     pages.removeLast(pages.count - count)
     addresses.removeLast(addresses.count - count)
+    droppedCount = min(droppedCount, count)
   }
 
   /// Whether there is a sink page that no other sequence shares.
   mutating func ownsSinkPage() -> Bool {
     sinkPage != nil && isKnownUniquelyReferenced(&sinkPage)
+  }
+
+  /// Lets go of pages from the front.
+  mutating func dropPages(_ count: Int) {
+    for index in droppedCount..<max(count, droppedCount) { replace(index, with: .dropped) }
+    droppedCount = max(count, droppedCount)
   }
 
   mutating func setSinkPage(_ page: Page?) {
@@ -61,6 +68,9 @@ struct LayerState: Sendable {
 
   /// The page at an index, the sinks at -1.
   subscript(page index: Int) -> Page? { index < 0 ? sinkPage : pages[index] }
+
+  /// Whether the page at an index never changes again.
+  func isSealed(_ index: Int) -> Bool { index >= 0 && index < sealedCount }
 
   /// Puts a page with the same bytes in the place of another.
   mutating func move(_ index: Int, to page: Page) {
@@ -88,10 +98,14 @@ struct LayerGeometry: Sendable {
   let sinks: Int
   let recent: Int
   let pageTokens: Int
+  /// Positions that a query sees, its own included; `nil` where it sees all.
+  let window: Int?
   /// Whether pages are encoded at all: not where the plan keeps them as exact as the tail.
   let seals: Bool
 
-  init(plan: Plan, layer: Plan.Layer) {
+  init(plan: Plan, layer index: Int) {
+    let layer = plan.layers[index]
+    window = plan.shape.slidingWindows[index]
     sinks = plan.policy.sinks
     recent = plan.policy.recent
     pageTokens = plan.policy.pageTokens
@@ -115,6 +129,23 @@ struct LayerGeometry: Sendable {
   func sealablePages(of tokens: Int) -> Int {
     seals ? max(0, tokens - sinks - recent) / pageTokens : 0
   }
+
+  /// Pages that no query of a token from `tokens` on sees.
+  ///
+  /// The `recent` tokens before its window stay as well, so that so many tokens can be taken back.
+  func pagesBehindWindow(of tokens: Int) -> Int {
+    guard let window else { return 0 }
+    return WindowSchedule.droppedPages(
+      tokens: tokens,
+      window: window,
+      sinks: sinks,
+      recent: recent,
+      pageTokens: pageTokens
+    )
+  }
+
+  /// The first position after the sinks that is held when so many pages were dropped.
+  func firstHeldPosition(droppedPages: Int) -> Int { sinks + droppedPages * pageTokens }
 
   /// Strips of the next page to seal that should be encoded once there are `tokens`.
   ///

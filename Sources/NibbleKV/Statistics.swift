@@ -2,8 +2,12 @@
 public struct CacheStatistics: Hashable, Sendable {
   /// Bytes of page slabs and of working memory: what the budget limits.
   public let heldBytes: Int
-  /// Pages in use by all sequences; a shared page counts once.
+  /// Pages in memory that sequences use; a shared page counts once.
   public let pageCount: Int
+  /// Bytes of the disk tier that are in use.
+  public let diskBytes: Int
+  /// Bytes of the pages that lie there; LZ4 makes exact rows shorter.
+  public let diskPageBytes: Int
   /// Living sequences.
   public let sequenceCount: Int
   /// What attention has left out so far.
@@ -48,10 +52,12 @@ public struct SequenceStatistics: Hashable, Sendable {
   public let tokens: Int
   /// Tokens that are sealed in a codec other than exact rows, in the layer with the most of them.
   public let compressedTokens: Int
-  /// Bytes of sealed pages, with the mean rows.
+  /// Bytes of sealed pages, with the mean rows, wherever they are.
   public let pageBytes: Int
   /// Bytes of exact pages after the sinks.
   public let tailBytes: Int
+  /// Pages of all layers that lie in a file.
+  public let storedPages: Int
   /// Bytes of the sink pages.
   public let sinkBytes: Int
   /// Bytes that the same tokens take as float16 rows.

@@ -26,6 +26,7 @@ extension Plan {
     try check(chunk, "chunk", in: 1...ModelShape.tokenLimit)
     try check(threads, "threads", in: 1...Self.threadLimit)
 
+    let dropped = droppedPages(context: context, chunk: chunk)
     // A longer append is taken in steps; until it ends, the tail that it began with is kept as the way back.
     let isStepped = min(chunk, context) > AppendStep.tokens
     let chunk = min(chunk, AppendStep.tokens)
@@ -36,11 +37,14 @@ extension Plan {
 
     var estimate = MemoryEstimate()
     var pages = PageCounts()
-    for layer in layers {
-      estimate.addSealed(layer, pages: sealed)
+    var sealedPages = 0
+    for (index, layer) in layers.enumerated() {
+      let held = max(0, sealed - dropped[index])
+      sealedPages += held
+      estimate.addSealed(layer, pages: held, of: sealed)
       estimate.tail += tailPages * layer.exactLayout.byteCount
       estimate.tail += ahead * layer.pageLayout.byteCount
-      pages.add(sealed + ahead, of: layer.pageLayout.byteCount)
+      pages.add(held + ahead, of: layer.pageLayout.byteCount)
       pages.add(tailPages, of: layer.exactLayout.byteCount)
       if hasSinks {
         estimate.sinks += layer.sinkLayout.byteCount
@@ -55,13 +59,31 @@ extension Plan {
     estimate.scratch = scratchBytes(context: context, chunk: chunk, threads: threads)
     estimate.context = context
     estimate.float16Bytes = context * valuesPerToken * 2
-    let sealedTokens = sealed * policy.pageTokens
     let isCompressed = entries.contains { !$0.codec.isExactRows }
-    estimate.compressedTokens = isCompressed ? sealedTokens : 0
+    let most = sealed - (dropped.min() ?? 0)
+    estimate.compressedTokens = isCompressed ? max(0, most) * policy.pageTokens : 0
     let pageBytes = estimate.codes + estimate.tables + estimate.scales
+    let values = sealedPages * policy.pageTokens * valuesPerToken / layers.count
     estimate.bitsPerValue =
-      sealed == 0 ? bitsPerValue : Double(pageBytes * 8) / Double(sealedTokens * valuesPerToken)
+      values == 0 ? bitsPerValue : Double(pageBytes * 8) / Double(values)
     return estimate
+  }
+
+  /// Pages of each layer that lie behind its sliding window while the last append is written.
+  ///
+  /// An append drops what was behind when it began, and does so when it is done.
+  private func droppedPages(context: Int, chunk: Int) -> [Int] {
+    let begun = context == 0 ? 0 : (context - 1) / chunk * chunk
+    return shape.slidingWindows.map { window in
+      guard let window else { return 0 }
+      return WindowSchedule.droppedPages(
+        tokens: begun - chunk,
+        window: window,
+        sinks: policy.sinks,
+        recent: policy.recent,
+        pageTokens: policy.pageTokens
+      )
+    }
   }
 
   /// Pages that the next append finds sealed or seals, when `tokens` are there before it.
@@ -107,7 +129,8 @@ extension Plan {
 }
 
 extension MemoryEstimate {
-  fileprivate mutating func addSealed(_ layer: Plan.Layer, pages: Int) {
+  /// Adds `pages` sealed pages, what is held of `sealed`.
+  fileprivate mutating func addSealed(_ layer: Plan.Layer, pages: Int, of sealed: Int) {
     guard pages > 0 else { return }
     let strips = layer.keys + layer.values
     let tableBytes = strips.reduce(0) { $0 + $1.bytes.tables }
@@ -116,7 +139,7 @@ extension MemoryEstimate {
     let summaryBytes = layer.pageLayout.summaryBytes
     codes += pages * (layer.pageLayout.byteCount - tableBytes - scaleBytes - summaryBytes)
     tables += pages * tableBytes
-    scales += pages * (scaleBytes + summaryBytes) + MeanSchedule.count(pages: pages) * meanBytes
+    scales += pages * (scaleBytes + summaryBytes) + MeanSchedule.count(pages: sealed) * meanBytes
   }
 }
 

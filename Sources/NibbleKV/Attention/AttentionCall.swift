@@ -41,6 +41,13 @@ struct AttentionCall {
     guard queryTokens > 0, let source = queries.baseAddress, let target = output.baseAddress else {
       return nil
     }
+    try Self.checkHeld(
+      state,
+      layer: layer,
+      kernels: cache.layers[layer],
+      queryTokens: queryTokens,
+      window: options.window
+    )
     self.layer = layer
     kernels = cache.layers[layer]
     self.state = state
@@ -48,6 +55,24 @@ struct AttentionCall {
     self.options = options
     self.queries = source
     self.output = target
+  }
+
+  /// Throws if the first query sees something that was dropped.
+  private static func checkHeld(
+    _ state: LayerState,
+    layer: Int,
+    kernels: LayerKernels,
+    queryTokens: Int,
+    window: Int?
+  ) throws(KVError) {
+    guard state.droppedCount > 0 else { return }
+    let query = state.tokenCount - queryTokens
+    let needed = max(0, query - (window ?? query + 1) + 1)
+    let held = kernels.geometry.firstHeldPosition(droppedPages: state.droppedCount)
+    // The sinks are held too, but hardly ever all that is seen.
+    guard needed >= held else {
+      throw .positionDropped(layer: layer, position: needed, firstHeld: held)
+    }
   }
 
   var dim: Int { shape.headDim }

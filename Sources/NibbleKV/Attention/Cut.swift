@@ -34,6 +34,7 @@ extension AttentionCall {
     let rowsOfBlock: Int
     private let sealedPages: Int
     private let pageCount: Int
+    private let droppedPages: Int
 
     /// Items below which pages are split into segments, so that several threads have work.
     private static let fewItems = 32
@@ -49,10 +50,11 @@ extension AttentionCall {
       rowsOfBlock = tokensOfBlock * membersOfPart
       sealedPages = call.state.sealedCount
       pageCount = call.state.pages.count
+      droppedPages = call.state.droppedCount
       let items = heads * parts * blocks
       let wanted = min(
         AttentionScratch.mostSplitItems / items,
-        pageCount / AttentionScratch.leastSegmentPages
+        (pageCount - droppedPages) / AttentionScratch.leastSegmentPages
       )
       segments = items < Self.fewItems ? max(1, wanted) : 1
     }
@@ -68,8 +70,9 @@ extension AttentionCall {
       let block = index / segments % blocks
       let part = index / segments / blocks % parts
       let first = block * tokensOfBlock
-      let low = pageCount * segment / segments
-      let high = pageCount * (segment + 1) / segments
+      let held = pageCount - droppedPages
+      let low = droppedPages + held * segment / segments
+      let high = droppedPages + held * (segment + 1) / segments
       return Item(
         head: index / segments / blocks / parts,
         tokens: first..<min(queryTokens, first + tokensOfBlock),

@@ -27,7 +27,7 @@ final class LayerKernels: @unchecked Sendable {
 
   init(plan: Plan, layer: Int) {
     self.plan = plan.layers[layer]
-    geometry = LayerGeometry(plan: plan, layer: self.plan)
+    geometry = LayerGeometry(plan: plan, layer: layer)
     let skipBelow = plan.policy.skipBelow
     skipping = skipBelow > 0 ? LayerSkipping(skipBelow: skipBelow) : nil
     headCount = self.plan.keys.count

@@ -1,0 +1,64 @@
+import Synchronization
+
+extension KVSequence {
+  /// Moves all pages to the cache's disk tier.
+  ///
+  /// Whoever knows that a sequence will be idle can make room at once; under pressure the cache does so by itself. The sequence
+  /// stays usable: an append brings its exact pages back, and attention brings all pages of a layer back if the budget has
+  /// room for them, and reads them one by one if not, with the same result bit for bit.
+  ///
+  /// - Throws: ``KVError/file(_:)`` or ``KVError/diskBudgetExceeded(neededBytes:heldBytes:limitBytes:)``, with the pages that
+  ///   had no place still in memory; ``KVError/invalidOption(name:value:expected:)`` if the cache has no disk tier.
+  /// - Complexity: O(bytes of the pages that are in memory).
+  public func moveToDisk() throws(KVError) {
+    guard let spill = cache.spill else {
+      throw .invalidOption(name: "disk", value: "nil", expected: "a disk tier")
+    }
+    try withState { state throws(KVError) in
+      var moved = 0
+      for index in state.layers.indices {
+        let pages = -1..<state.layers[index].pages.count
+        try cache.mover(layer: index)
+          .spill(pages, of: &state.layers[index], to: spill, moved: &moved)
+      }
+    }
+  }
+
+  /// Moves all pages to a file, if nobody uses the sequence right now.
+  ///
+  /// - Returns: How many left memory.
+  func moveToDiskIfIdle(_ spill: SpillFile) -> Int {
+    withStateIfIdle { state in
+      var moved = 0
+      do throws(KVError) {
+        for index in state.layers.indices {
+          let pages = -1..<state.layers[index].pages.count
+          try cache.mover(layer: index)
+            .spill(pages, of: &state.layers[index], to: spill, moved: &moved)
+        }
+      } catch {
+        cache.report(error)
+      }
+      return moved
+    } ?? 0
+  }
+}
+
+extension SequenceState {
+  /// Moves sealed pages to a file: what is left to the sequence in use when nothing else can make room.
+  ///
+  /// - Returns: How many left memory.
+  mutating func moveSealedPages(of cache: KVCache) -> Int {
+    guard let spill = cache.spill else { return 0 }
+    var moved = 0
+    do throws(KVError) {
+      for index in layers.indices {
+        try cache.mover(layer: index)
+          .spill(0..<layers[index].sealedCount, of: &layers[index], to: spill, moved: &moved)
+      }
+    } catch {
+      cache.report(error)
+    }
+    return moved
+  }
+}
