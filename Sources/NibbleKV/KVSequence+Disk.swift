@@ -45,16 +45,28 @@ extension KVSequence {
 }
 
 extension SequenceState {
-  /// Moves sealed pages to a file: what is left to the sequence in use when nothing else can make room.
-  ///
-  /// - Returns: How many left memory.
-  mutating func moveSealedPages(of cache: KVCache) -> Int {
+  /// Runs `body`, and if the budget refuses, once more without the pages in memory that appends leave alone: what is left to a
+  /// sequence in use when nothing else can make room.
+  mutating func makingRoom(
+    in cache: KVCache,
+    _ body: (inout SequenceState) throws(KVError) -> Void
+  ) throws(KVError) {
+    do throws(KVError) {
+      try body(&self)
+    } catch {
+      guard case .budgetExceeded = error, moveSettledPages(of: cache) > 0 else { throw error }
+      try body(&self)
+    }
+  }
+
+  private mutating func moveSettledPages(of cache: KVCache) -> Int {
     guard let spill = cache.spill else { return 0 }
     var moved = 0
     do throws(KVError) {
       for index in layers.indices {
-        try cache.mover(layer: index)
-          .spill(0..<layers[index].sealedCount, of: &layers[index], to: spill, moved: &moved)
+        let mover = cache.mover(layer: index)
+        let pages = 0..<mover.geometry.settledPages(of: layers[index])
+        try mover.spill(pages, of: &layers[index], to: spill, moved: &moved)
       }
     } catch {
       cache.report(error)

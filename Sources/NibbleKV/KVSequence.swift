@@ -82,27 +82,13 @@ public final class KVSequence: KeyValueStore {
         )
         try withState { state throws(KVError) in
           let position = state.layers[layer].tokenCount
-          try append(rows, to: &state, layer: layer)
+          try state.makingRoom(in: cache) { state throws(KVError) in
+            try cache.mover(layer: layer).loadForAppend(&state.layers[layer])
+            try cache.writer(layer: layer).append(rows, to: &state.layers[layer])
+          }
           cache.gatherer?.add(rows, position: position, layer: layer)
         }
       }
-    }
-  }
-
-  private func append(
-    _ rows: LayerWriter.Rows,
-    to state: inout SequenceState,
-    layer: Int
-  ) throws(KVError) {
-    let writer = cache.writer(layer: layer)
-    let mover = cache.mover(layer: layer)
-    do throws(KVError) {
-      try mover.loadForAppend(&state.layers[layer])
-      try writer.append(rows, to: &state.layers[layer])
-    } catch {
-      guard case .budgetExceeded = error, state.moveSealedPages(of: cache) > 0 else { throw error }
-      try mover.loadForAppend(&state.layers[layer])
-      try writer.append(rows, to: &state.layers[layer])
     }
   }
 
@@ -155,21 +141,26 @@ public final class KVSequence: KeyValueStore {
     }
     try withState { state throws(KVError) in
       try cache.mover(layer: layer).loadForAttention(&state.layers[layer])
-      let call = try AttentionCall(
-        cache: cache,
-        state: state.layers[layer],
-        queries: queries,
-        layer: layer,
-        options: options,
-        output: output
-      )
-      guard let call else { return }
-      let scratch = try cache.scratch.take()
-      defer { cache.scratch.giveBack(scratch) }
-      scratch.add(call)
-      try scratch.run(workers: cache.workers)
-      cache.gatherer?.add(queriesOf: call)
+      try state.makingRoom(in: cache) { state throws(KVError) in
+        let call = try AttentionCall(
+          cache: cache,
+          state: state.layers[layer],
+          queries: queries,
+          layer: layer,
+          options: options,
+          output: output
+        )
+        if let call { try run(call) }
+      }
     }
+  }
+
+  private func run(_ call: AttentionCall) throws(KVError) {
+    let scratch = try cache.scratch.take()
+    defer { cache.scratch.giveBack(scratch) }
+    scratch.add(call)
+    try scratch.run(workers: cache.workers)
+    cache.gatherer?.add(queriesOf: call)
   }
 
   // MARK: - Fork and truncate

@@ -130,6 +130,11 @@ struct LayerGeometry: Sendable {
     seals ? max(0, tokens - sinks - recent) / pageTokens : 0
   }
 
+  /// Pages, from the front, that appends leave alone.
+  func settledPages(of state: LayerState) -> Int {
+    seals ? state.sealedCount : pagedTokens(of: state.tokenCount) / pageTokens
+  }
+
   /// Pages that no query of a token from `tokens` on sees.
   ///
   /// The `recent` tokens before its window stay as well, so that so many tokens can be taken back.

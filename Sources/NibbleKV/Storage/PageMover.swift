@@ -16,7 +16,9 @@ struct PageMover {
   func loadForAppend(_ state: inout LayerState) throws(KVError) {
     guard state.storedCount > 0 else { return }
     let first = geometry.sinkTokens(of: state.tokenCount) < geometry.sinks ? -1 : 0
-    let wanted = (first..<state.pages.count).filter { $0 < 0 || $0 >= state.sealedCount }
+    let wanted = (first..<state.pages.count).filter {
+      $0 < 0 || $0 >= geometry.settledPages(of: state)
+    }
     try load(wanted, of: &state)
   }
 

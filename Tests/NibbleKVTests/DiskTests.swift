@@ -1,0 +1,302 @@
+import Foundation
+import NibbleFiles
+import Synchronization
+import Testing
+
+@testable import NibbleKV
+
+/// The disk tier: sequences beyond the budget, with the same results bit for bit, and failures of the file system.
+@Suite struct DiskTests {
+  static let shape = ModelShape(layers: 2, queryHeads: 4, kvHeads: 2, headDim: 64)
+  static let slab = 2 << 20
+
+  /// A cache with room for working memory and `slabs` slabs; sinks, exact pages and sealed pages take one each at least.
+  private static func cache(
+    _ policy: Policy,
+    slabs: Int?,
+    calls: FileCalls = .system,
+    diskLimit: ByteBudget = .unlimited
+  ) throws -> KVCache {
+    let scratch = try KVCache(model: shape, policy: policy, threads: 2).statistics.heldBytes
+    var disk = DiskTier(folder: NSTemporaryDirectory(), limit: diskLimit)
+    disk.calls = calls
+    return try KVCache(
+      model: shape,
+      policy: policy,
+      budget: slabs.map { .bytes(scratch + $0 * slab) } ?? .unlimited,
+      disk: disk,
+      threads: 2
+    )
+  }
+
+  private static func fill(_ sequence: KVSequence, _ rows: TokenRows) throws {
+    for first in stride(from: 0, to: rows.count, by: 500) {
+      for layer in 0..<shape.layers {
+        try rows.append(first..<min(rows.count, first + 500), to: sequence, layer: layer)
+      }
+    }
+  }
+
+  private static func attended(_ sequence: KVSequence) throws -> [[Float]] {
+    try (0..<shape.layers).map {
+      try sequence.attended(randomQueries(3, shape: shape), layer: $0)
+    }
+  }
+
+  // MARK: - Same results
+
+  @Test(arguments: ["rotated:4@mean=removed", "float16", "k=int8+v=trellis:3@skip_below=0.01"])
+  func aSequenceLongerThanTheBudget(policy: String) throws {
+    let policy = try Policy(argument: policy)
+    let rows = TokenRows(30_000, shape: Self.shape, seed: 1)
+    let free = try Self.cache(policy, slabs: nil).makeSequence()
+    let tight = try Self.cache(policy, slabs: 5)
+    let sequence = tight.makeSequence()
+    try Self.fill(free, rows)
+    try Self.fill(sequence, rows)
+    let limit = try #require(tight.budget.byteLimit)
+    #expect(tight.statistics.heldBytes <= limit)
+    #expect(sequence.statistics.storedPages > 0)
+    #expect(tight.statistics.diskBytes > 0)
+    #expect(try Self.attended(sequence) == Self.attended(free))
+    #expect(sequence.statistics.storedPages > 0)
+    #expect(tight.statistics.heldBytes <= limit)
+    for layer in 0..<Self.shape.layers {
+      let (a, b) = (try sequence.decodedRows(layer: layer), try free.decodedRows(layer: layer))
+      #expect(a.keys == b.keys && a.values == b.values)
+    }
+    // Cut inside a page that lies in the file, and go on.
+    for each in [sequence, free] {
+      try each.truncate(to: 10_037)
+      for layer in 0..<Self.shape.layers { try rows.append(0..<300, to: each, layer: layer) }
+    }
+    #expect(try Self.attended(sequence) == Self.attended(free))
+  }
+
+  @Test func idleSequencesMakeRoom() throws {
+    let policy = try Policy(argument: "linear:4")
+    let cache = try Self.cache(policy, slabs: 5)
+    let free = try Self.cache(policy, slabs: nil)
+    let rows = (0..<6).map { TokenRows(4_000, shape: Self.shape, seed: UInt64($0)) }
+    let sequences = rows.map { _ in cache.makeSequence() }
+    let others = rows.map { _ in free.makeSequence() }
+    for index in rows.indices {
+      try Self.fill(sequences[index], rows[index])
+      try Self.fill(others[index], rows[index])
+    }
+    #expect(sequences[0].statistics.storedPages > 0)
+    #expect(sequences[5].statistics.storedPages == 0)
+    let limit = try #require(cache.budget.byteLimit)
+    for round in 0..<2 {
+      for index in rows.indices {
+        #expect(try Self.attended(sequences[index]) == Self.attended(others[index]))
+        for each in [sequences[index], others[index]] {
+          let token = round..<round + 1
+          for layer in 0..<2 { try rows[index].append(token, to: each, layer: layer) }
+        }
+        #expect(cache.statistics.heldBytes <= limit)
+      }
+    }
+  }
+
+  @Test func aSequenceThatWasMovedComesBack() throws {
+    let cache = try Self.cache(Policy(argument: "rotated:3"), slabs: nil)
+    let sequence = cache.makeSequence()
+    try Self.fill(sequence, TokenRows(2_000, shape: Self.shape, seed: 3))
+    let output = try Self.attended(sequence)
+    let before = cache.statistics
+    let fork = sequence.fork()
+    try sequence.moveToDisk()
+    #expect(cache.statistics.pageCount == before.pageCount)
+    try fork.moveToDisk()
+    #expect(cache.statistics.pageCount == 0)
+    let disk = cache.statistics.diskBytes
+    #expect(disk > 0)
+    #expect(try Self.attended(sequence) == output)
+    #expect(try Self.attended(fork) == output)
+    // Sealed pages are shared again, and moving them once more writes nothing.
+    let sealed = Self.shape.layers * sequence.statistics.compressedTokens / 64
+    #expect(cache.statistics.pageCount <= 2 * before.pageCount - sealed)
+    try sequence.moveToDisk()
+    try fork.moveToDisk()
+    #expect(cache.statistics.diskBytes == disk)
+  }
+
+  @Test func forksDivergeAfterTheyWereMoved() throws {
+    let cache = try Self.cache(Policy(argument: "linear:4"), slabs: nil)
+    let rows = TokenRows(700, shape: Self.shape, seed: 5)
+    let sequences = [cache.makeSequence(), cache.makeSequence()]
+    try Self.fill(sequences[0], rows)
+    let fork = sequences[0].fork()
+    try Self.fill(sequences[1], rows)
+    let other = sequences[1].fork()
+    try sequences[0].moveToDisk()
+    try fork.moveToDisk()
+    for (index, each) in [sequences[0], fork, sequences[1], other].enumerated() {
+      let range = index % 2 * 200..<index % 2 * 200 + 150
+      for layer in 0..<2 { try rows.append(range, by: 7, to: each, layer: layer) }
+    }
+    #expect(try Self.attended(sequences[0]) == Self.attended(sequences[1]))
+    #expect(try Self.attended(fork) == Self.attended(other))
+    #expect(try Self.attended(fork) != Self.attended(sequences[0]))
+  }
+
+  @Test func spaceIsUsedAgain() throws {
+    let cache = try Self.cache(Policy(argument: "linear:4"), slabs: nil)
+    var sequence: KVSequence? = cache.makeSequence()
+    try Self.fill(sequence!, TokenRows(1_000, shape: Self.shape, seed: 1))
+    try sequence?.moveToDisk()
+    let first = cache.statistics
+    #expect(first.diskBytes > 0 && first.diskPageBytes > 0)
+    sequence = nil
+    #expect(cache.statistics.diskBytes == 0)
+    #expect(cache.statistics.diskPageBytes == 0)
+    sequence = cache.makeSequence()
+    try Self.fill(sequence!, TokenRows(1_000, shape: Self.shape, seed: 1))
+    try sequence?.moveToDisk()
+    #expect(cache.statistics.diskBytes == first.diskBytes)
+  }
+
+  // MARK: - Failures
+
+  @Test func aFolderThatIsNone() throws {
+    let missing = DiskTier(folder: "/nowhere/at/all")
+    let error = #expect(throws: KVError.self) {
+      try KVCache(model: Self.shape, policy: .balanced, disk: missing)
+    }
+    guard case .file(.unwritable(let path, _)) = error else {
+      Issue.record("\(String(describing: error))")
+      return
+    }
+    #expect(path.hasPrefix("/nowhere/at/all"))
+    let none = try KVCache(model: Self.shape, policy: .balanced).makeSequence()
+    #expect(throws: KVError.self) { try none.moveToDisk() }
+  }
+
+  @Test func aFullDiskRefusesAsTheBudgetDoes() throws {
+    let faults = Faults()
+    let cache = try Self.cache(Policy(argument: "linear:4"), slabs: 3, calls: faults.calls)
+    let rows = TokenRows(20_000, shape: Self.shape, seed: 1)
+    let sequence = cache.makeSequence()
+    faults.failsWrites.store(true, ordering: .relaxed)
+    let error = #expect(throws: KVError.self) { try Self.fill(sequence, rows) }
+    guard case .budgetExceeded = error else {
+      Issue.record("\(String(describing: error))")
+      return
+    }
+    #expect(cache.statistics.diskBytes == 0)
+    let direct = #expect(throws: KVError.self) { try sequence.moveToDisk() }
+    guard case .file(.unwritable(_, let reason)) = direct else {
+      Issue.record("\(String(describing: direct))")
+      return
+    }
+    #expect(reason.contains("space"))
+    // All that was there is there, and goes on once the disk has room.
+    let count = sequence.tokenCount
+    #expect(count > 0)
+    let output = try Self.attended(sequence)
+    faults.failsWrites.store(false, ordering: .relaxed)
+    try sequence.moveToDisk()
+    #expect(try Self.attended(sequence) == output)
+    #expect(sequence.tokenCount == count)
+  }
+
+  @Test func theDisksLimit() throws {
+    let cache = try Self.cache(
+      Policy(argument: "linear:4"),
+      slabs: nil,
+      diskLimit: .bytes(64 * 4096)
+    )
+    let sequence = cache.makeSequence()
+    try Self.fill(sequence, TokenRows(5_000, shape: Self.shape, seed: 1))
+    let output = try Self.attended(sequence)
+    let error = #expect(throws: KVError.self) { try sequence.moveToDisk() }
+    guard case .diskBudgetExceeded(_, let held, limitBytes: 64 * 4096) = error else {
+      Issue.record("\(String(describing: error))")
+      return
+    }
+    #expect(held <= 64 * 4096 && cache.statistics.diskBytes == held)
+    #expect(try Self.attended(sequence) == output)
+  }
+
+  @Test func aFileThatCannotBeRead() throws {
+    let faults = Faults()
+    let cache = try Self.cache(Policy(argument: "linear:4"), slabs: nil, calls: faults.calls)
+    let sequence = cache.makeSequence()
+    let rows = TokenRows(1_000, shape: Self.shape, seed: 1)
+    try Self.fill(sequence, rows)
+    let output = try Self.attended(sequence)
+    try sequence.moveToDisk()
+    faults.failsReads.store(true, ordering: .relaxed)
+    let statistics = sequence.statistics
+    for _ in 0..<2 {
+      let error = #expect(throws: KVError.self) { try Self.attended(sequence) }
+      guard case .file(.unreadable) = error else {
+        Issue.record("\(String(describing: error))")
+        return
+      }
+      #expect(throws: KVError.self) { try rows.append(0..<1, to: sequence) }
+      #expect(throws: KVError.self) { try sequence.truncate(to: 100) }
+      #expect(throws: KVError.self) { try sequence.decodedRows(layer: 0) }
+      #expect(sequence.statistics == statistics)
+    }
+    faults.failsReads.store(false, ordering: .relaxed)
+    faults.readsLittle.store(true, ordering: .relaxed)
+    #expect(try Self.attended(sequence) == output)
+  }
+}
+
+/// System calls that fail when told to.
+final class Faults: Sendable {
+  let failsWrites = Atomic(false)
+  let failsReads = Atomic(false)
+  let readsLittle = Atomic(false)
+
+  var calls: FileCalls {
+    var calls = FileCalls.system
+    calls.write = { [self] descriptor, source, count, offset in
+      if failsWrites.load(ordering: .relaxed) {
+        errno = ENOSPC
+        return -1
+      }
+      return FileCalls.system.write(descriptor, source, count, offset)
+    }
+    calls.read = { [self] descriptor, target, count, offset in
+      if failsReads.load(ordering: .relaxed) {
+        errno = EIO
+        return -1
+      }
+      let most = readsLittle.load(ordering: .relaxed) ? min(count, 1_000) : count
+      return FileCalls.system.read(descriptor, target, most, offset)
+    }
+    return calls
+  }
+}
+
+@Suite struct FileSpaceTests {
+  @Test func stretchesNeverOverlap() {
+    var random = SeededRandom(9)
+    var space = FileSpace()
+    var used: [Range<Int>] = []
+    for _ in 0..<3_000 {
+      if used.isEmpty || Bool.random(using: &random) {
+        let count = Int.random(in: 1...50, using: &random)
+        let start = space.take(count)
+        let range = start..<start + count
+        #expect(!used.contains { $0.overlaps(range) })
+        #expect(range.upperBound <= space.end)
+        used.append(range)
+      } else {
+        space.release(used.remove(at: Int.random(in: used.indices, using: &random)))
+      }
+      let free = space.free.reduce(0) { $0 + $1.count }
+      #expect(free + used.reduce(0) { $0 + $1.count } == space.end)
+      for (a, b) in zip(space.free, space.free.dropFirst()) {
+        #expect(a.upperBound < b.lowerBound)
+      }
+      #expect(space.free.last.map { $0.upperBound < space.end } ?? true)
+    }
+    for range in used { space.release(range) }
+    #expect(space.end == 0 && space.free.isEmpty)
+  }
+}
