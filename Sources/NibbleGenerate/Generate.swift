@@ -25,7 +25,7 @@ public func generate(
       model: model,
       tokenizer: tokenizer,
       prompt: .text(prompt),
-      store: store,
+      place: .store(store),
       options: options
     )
   )
@@ -47,7 +47,7 @@ public func generate(
       model: model,
       tokenizer: tokenizer,
       prompt: .tokens(promptTokens),
-      store: store,
+      place: .store(store),
       options: options
     )
   )
@@ -55,7 +55,9 @@ public func generate(
 
 /// Generates text in a new sequence of a cache.
 ///
-/// Like ``generate(model:tokenizer:prompt:store:options:)``; the sequence is gone with the stream.
+/// Like ``generate(model:tokenizer:prompt:store:options:)``. What the cache remembers of prompts that began alike is not computed again, and this
+/// prompt and its continuation are remembered in turn (`KVCache.makeSequence(continuing:)`). The same prompt again gives the same
+/// logits bit for bit.
 public func generate(
   model: any DecoderModel,
   tokenizer: any TextTokenizer,
@@ -63,12 +65,36 @@ public func generate(
   cache: KVCache,
   options: GenerationOptions = GenerationOptions()
 ) -> TokenStream {
-  generate(
-    model: model,
-    tokenizer: tokenizer,
-    prompt: prompt,
-    store: cache.makeSequence(),
-    options: options
+  TokenStream(
+    request: GenerationRequest(
+      model: model,
+      tokenizer: tokenizer,
+      prompt: .text(prompt),
+      place: .cache(cache),
+      options: options
+    )
+  )
+}
+
+/// Generates tokens after a prompt of token ids, in a new sequence of a cache.
+///
+/// Like ``generate(model:tokenizer:prompt:cache:options:)``. Without a tokenizer the tokens have no
+/// text and stop strings never match.
+public func generate(
+  model: any DecoderModel,
+  tokenizer: (any TextTokenizer)? = nil,
+  promptTokens: [Int],
+  cache: KVCache,
+  options: GenerationOptions = GenerationOptions()
+) -> TokenStream {
+  TokenStream(
+    request: GenerationRequest(
+      model: model,
+      tokenizer: tokenizer,
+      prompt: .tokens(promptTokens),
+      place: .cache(cache),
+      options: options
+    )
   )
 }
 
@@ -79,9 +105,23 @@ struct GenerationRequest: Sendable {
     case tokens([Int])
   }
 
+  /// Where keys and values go.
+  enum Place: Sendable {
+    case store(any KeyValueStore)
+    /// A new sequence, with what the cache remembers of the prompt.
+    case cache(KVCache)
+
+    var shape: ModelShape {
+      switch self {
+      case .store(let store): store.shape
+      case .cache(let cache): cache.shape
+      }
+    }
+  }
+
   let model: any DecoderModel
   let tokenizer: (any TextTokenizer)?
   let prompt: Prompt
-  let store: any KeyValueStore
+  let place: Place
   let options: GenerationOptions
 }

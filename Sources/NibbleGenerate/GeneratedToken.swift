@@ -27,6 +27,8 @@ public enum FinishReason: Hashable, Sendable {
 public struct TokenStatistics: Hashable, Sendable {
   /// Tokens in the store; the token just chosen is not among them yet.
   public var cachedTokens: Int
+  /// Tokens of the prompt that the cache remembered and that were not computed; 0 but for the first token.
+  public var reusedTokens: Int
   /// Tokens whose keys and values are compressed.
   public var compressedTokens: Int
   /// Bytes of the store's pages, tail and sinks.

@@ -5,6 +5,7 @@ extension TokenStatistics {
   init() {
     self.init(
       cachedTokens: 0,
+      reusedTokens: 0,
       compressedTokens: 0,
       heldBytes: 0,
       bitsPerValue: 0,

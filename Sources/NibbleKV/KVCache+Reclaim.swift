@@ -3,9 +3,10 @@ internal import Logging
 extension KVCache {
   /// Makes room in memory; `false` if there is nothing left to do.
   ///
-  /// Idle sequences lose their pages to the disk tier, the least recently used first. A sequence that somebody uses right now
+  /// Remembered prompts are forgotten first. Then idle sequences lose their pages to the disk tier, the least recently used first. A sequence that somebody uses right now
   /// is not idle, and never waited for.
   func reclaim() -> Bool {
+    if prefixes.releaseOldest() { return true }
     guard let spill else { return false }
     for sequence in sequences.leastRecentFirst() where sequence.moveToDiskIfIdle(spill) > 0 {
       return true

@@ -28,6 +28,7 @@ public final class KVCache: Sendable {
   let gatherer: StatisticsGatherer?
   let sequences = SequenceRegistry()
   let spill: SpillFile?
+  let prefixes: PrefixIndex
 
   /// Most threads that a cache may use.
   public static let threadLimit = Plan.threadLimit
@@ -38,6 +39,8 @@ public final class KVCache: Sendable {
   ///   - model: The model's shape.
   ///   - policy: What to compress, and how hard.
   ///   - budget: The most bytes to hold in memory, slabs and working memory included.
+  ///   - prefixLimit: The most bytes of pages to keep for later prompts (``remember(_:)``), within the budget; `nil` takes a
+  ///     quarter of it, or 1 GiB where there is none.
   ///   - disk: Where pages of idle sequences go when the budget is exhausted; `nil` keeps all in memory.
   ///   - threads: Threads that encode and attend, 1 to ``threadLimit``; `nil` takes one for each core.
   ///   - catalogue: The codecs that the policy may name, and the model's calibration.
@@ -51,6 +54,7 @@ public final class KVCache: Sendable {
     model: ModelShape,
     policy: Policy,
     budget: ByteBudget = .unlimited,
+    prefixLimit: ByteBudget? = nil,
     disk: DiskTier? = nil,
     threads: Int? = nil,
     catalogue: CodecCatalogue = .standard,
@@ -76,6 +80,11 @@ public final class KVCache: Sendable {
     layers = (0..<model.layers).map { LayerKernels(plan: plan, layer: $0) }
     sealScratch = SealScratchStore(plan: plan)
     gatherer = gathersStatistics ? StatisticsGatherer(plan: plan) : nil
+    prefixes = PrefixIndex(
+      plan: plan,
+      byteLimit: prefixLimit.map { $0.byteLimit ?? .max } ?? budget.byteLimit.map { $0 / 4 } ?? 1
+        << 30
+    )
     spill = try disk.map { disk throws(KVError) in try SpillFile(disk) }
     scratch = try ScratchStore(pool: pool, workers: count, headDim: model.headDim)
     pool.setReclaimer { [weak self] in self?.reclaim() ?? false }
@@ -132,6 +141,7 @@ public final class KVCache: Sendable {
       diskBytes: spill?.bytes.used ?? 0,
       diskPageBytes: spill?.bytes.pages ?? 0,
       sequenceCount: sequences.count,
+      prefixes: prefixes.statistics,
       skipping: layers.reduce(.none) { $0 + ($1.skipping?.counts ?? .none) }
     )
   }

@@ -33,9 +33,10 @@ public final class KVSequence: KeyValueStore {
     snapshot().tokens.map(Int.init)
   }
 
-  /// Says which tokens the rows belong to: the ids of those after the ones that are known.
+  /// Says which tokens the newest rows belong to.
   ///
-  /// Ids make a sequence's beginning known to other prompts, and are saved with it. Attention does not need them.
+  /// Ids make a sequence's beginning known to other prompts, and are saved with it. Attention does not need them. Ids that do not follow
+  /// those which are known already are of no use and not kept.
   ///
   /// - Throws: ``KVError/positionOutOfRange(position:tokens:)`` if not every layer has these tokens yet, and
   ///   ``KVError/invalidOption(name:value:expected:)`` for a negative id; nothing is recorded then.

@@ -63,7 +63,7 @@ public protocol KeyValueStore: AnyObject, Sendable {
   /// Forgets the tokens from `tokenCount` on, in every layer.
   func truncate(to tokenCount: Int) throws(KVError)
 
-  /// Says which tokens the rows belong to: the ids of those after the ones that are known.
+  /// Says which tokens the newest rows belong to.
   ///
   /// A store that has no use for ids does nothing.
   ///

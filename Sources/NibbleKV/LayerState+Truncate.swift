@@ -10,14 +10,12 @@ extension LayerWriter {
 
   /// Throws if the window of the next token, after a cut to `tokens`, shows something that was dropped.
   func checkHeld(_ state: LayerState, layer: Int, after tokens: Int) throws(KVError) {
-    guard state.droppedCount > 0, let window = geometry.window else { return }
-    // Without pages nothing is missing; what follows begins anew.
-    guard geometry.pageCount(of: tokens) > 0 else { return }
-    let needed = max(0, tokens - (window - 1))
-    let held = geometry.firstHeldPosition(droppedPages: state.droppedCount)
-    guard needed >= held else {
-      throw .positionDropped(layer: layer, position: needed, firstHeld: held)
-    }
+    guard !geometry.holds(state, after: tokens) else { return }
+    throw .positionDropped(
+      layer: layer,
+      position: geometry.firstPositionSeen(after: tokens),
+      firstHeld: geometry.firstHeldPosition(droppedPages: state.droppedCount)
+    )
   }
 
   /// Forgets the tokens from `tokens` on.

@@ -149,6 +149,19 @@ struct LayerGeometry: Sendable {
     )
   }
 
+  /// The first position that the query after `tokens` tokens sees.
+  func firstPositionSeen(after tokens: Int) -> Int {
+    window.map { max(0, tokens - ($0 - 1)) } ?? 0
+  }
+
+  /// Whether a layer that is cut to `tokens` still holds what the next query sees.
+  func holds(_ state: LayerState, after tokens: Int) -> Bool {
+    // Without pages nothing is missing; what follows begins anew.
+    guard state.droppedCount > 0, pageCount(of: tokens) > 0 else { return true }
+    return firstPositionSeen(after: tokens)
+      >= firstHeldPosition(droppedPages: state.droppedCount)
+  }
+
   /// The first position after the sinks that is held when so many pages were dropped.
   func firstHeldPosition(droppedPages: Int) -> Int { sinks + droppedPages * pageTokens }
 

@@ -13,21 +13,28 @@ struct SequenceState: Sendable {
     return least
   }
 
-  /// Takes the ids of the tokens after those that are known.
+  /// Takes the ids of the newest tokens; does nothing if ids before them are not known.
   mutating func record(_ ids: Span<Int>) throws(KVError) {
     let count = tokenCount
-    guard tokens.count + ids.count <= count else {
-      throw .positionOutOfRange(position: tokens.count + ids.count, tokens: count)
+    guard ids.count <= count else {
+      throw .positionOutOfRange(position: ids.count, tokens: count)
     }
+    guard tokens.count == count - ids.count else { return }
     for index in ids.indices {
-      guard Int32(exactly: ids[index]) ?? -1 >= 0 else {
-        throw .invalidOption(
-          name: "token \(index)",
-          value: "\(ids[index])",
-          expected: "0 to \(Int32.max)"
-        )
+      do throws(KVError) {
+        tokens.append(try Self.id(ids[index], at: index))
+      } catch {
+        tokens.removeLast(index)
+        throw error
       }
     }
-    for index in ids.indices { tokens.append(Int32(ids[index])) }
+  }
+
+  /// An id as it is kept.
+  static func id(_ token: Int, at index: Int) throws(KVError) -> Int32 {
+    guard let id = Int32(exactly: token), id >= 0 else {
+      throw .invalidOption(name: "token \(index)", value: "\(token)", expected: "0 to \(Int32.max)")
+    }
+    return id
   }
 }

@@ -10,6 +10,8 @@ public struct CacheStatistics: Hashable, Sendable {
   public let diskPageBytes: Int
   /// Living sequences.
   public let sequenceCount: Int
+  /// What is kept for later prompts.
+  public let prefixes: PrefixStatistics
   /// What attention has left out so far.
   public let skipping: SkippingCounts
 }
