@@ -44,19 +44,40 @@ extension KVSequence {
   }
 }
 
+extension KVSequence {
+  /// Encodes pages again before their time, if nobody uses the sequence right now.
+  ///
+  /// - Returns: How many.
+  func ageIfIdle() -> Int {
+    withStateIfIdle { $0.ageEarly(in: cache) } ?? 0
+  }
+}
+
 extension SequenceState {
-  /// Runs `body`, and if the budget refuses, once more without the pages in memory that appends leave alone: what is left to a
-  /// sequence in use when nothing else can make room.
+  /// Runs `body`, and if the budget refuses, again without the pages in memory that appends leave alone, or with fewer bits in them: what
+  /// is left to a sequence in use when nothing else can make room.
   mutating func makingRoom(
     in cache: KVCache,
     _ body: (inout SequenceState) throws(KVError) -> Void
   ) throws(KVError) {
-    do throws(KVError) {
-      try body(&self)
-    } catch {
-      guard case .budgetExceeded = error, moveSettledPages(of: cache) > 0 else { throw error }
-      try body(&self)
+    while true {
+      do throws(KVError) {
+        return try body(&self)
+      } catch {
+        guard case .budgetExceeded = error else { throw error }
+        guard moveSettledPages(of: cache) > 0 || ageEarly(in: cache) > 0 else { throw error }
+      }
     }
+  }
+
+  /// Encodes pages in memory again before their time.
+  ///
+  /// - Returns: How many.
+  mutating func ageEarly(in cache: KVCache) -> Int {
+    guard cache.plan.hasAges else { return 0 }
+    var count = 0
+    for index in layers.indices { count += cache.writer(layer: index).ageEarly(&layers[index]) }
+    return count
   }
 
   private mutating func moveSettledPages(of cache: KVCache) -> Int {

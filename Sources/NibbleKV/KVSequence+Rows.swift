@@ -51,7 +51,7 @@ private struct RowReader {
       let isSealed = index < state.sealedCount
       try read(
         page,
-        isSealed ? plan.pageLayout : plan.exactLayout,
+        isSealed ? plan.rungs[state.rung(of: index)].pageLayout : plan.exactLayout,
         from: first,
         count: count,
         means: isSealed ? state.means?.means(ofPage: index) : nil
@@ -72,14 +72,14 @@ private struct RowReader {
           layout.keys[head],
           codes: base + offsets.keyCodes,
           side: base + offsets.keySide,
-          mean: means?.keys[head]
+          mean: means?.mean(for: layout.keys[head], head: head)
         )
         Self.place(keyRows, of: head, from: first, count: count, shape: shape, in: &keys)
         let valueRows = try rows(
           layout.values[head],
           codes: base + offsets.valueCodes,
           side: base + offsets.valueSide,
-          mean: means?.values[head]
+          mean: means?.mean(for: layout.values[head], head: head)
         )
         Self.place(valueRows, of: head, from: first, count: count, shape: shape, in: &values)
       }

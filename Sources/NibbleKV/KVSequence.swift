@@ -257,7 +257,9 @@ public final class KVSequence: KeyValueStore {
     for (index, layer) in state.layers.enumerated() {
       let plan = cache.plan.layers[index]
       let dropped = min(layer.droppedCount, layer.sealedCount)
-      pageBytes += (layer.sealedCount - dropped) * plan.pageLayout.byteCount
+      for page in dropped..<layer.sealedCount {
+        pageBytes += plan.rungs[layer.rung(of: page)].pageLayout.byteCount
+      }
       pageBytes += layer.means?.byteCount ?? 0
       let exact = layer.pages.count - max(layer.sealedCount, layer.droppedCount)
       tailBytes += exact * plan.exactLayout.byteCount

@@ -59,6 +59,7 @@ struct LayerWriter {
 
   private func appendStep(_ rows: Rows, to state: inout LayerState) throws(KVError) {
     try sealOldPages(of: &state)
+    try agePages(of: &state)
     let fresh = try prepare(rows.count, for: &state)
     write(rows, to: &state, fresh: fresh)
     // Prefill seals whole pages anyway, on all threads.

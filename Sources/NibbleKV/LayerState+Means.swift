@@ -9,6 +9,12 @@ struct StripMeans: Sendable {
   var keys: [[Float]?]
   var values: [[Float]?]
 
+  /// What a codec subtracts from the rows of a head; `nil` if it keeps their mean.
+  func mean(for codec: StripCodec, head: Int) -> [Float]? {
+    guard codec.description.removesMean else { return nil }
+    return codec.side == .keys ? keys[head] : values[head]
+  }
+
   /// Bytes of the vectors.
   var byteCount: Int {
     (keys + values).reduce(0) { $0 + ($1?.count ?? 0) * MemoryLayout<Float>.size }

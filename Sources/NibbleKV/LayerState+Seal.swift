@@ -159,7 +159,7 @@ extension LayerWriter {
       )
       try place.codec.encode(
         prepared: memory.rows,
-        mean: isKeys ? known?.keys[place.head] : known?.values[place.head],
+        mean: known?.mean(for: place.codec, head: place.head),
         codes: target.base + (isKeys ? offsets.keyCodes : offsets.valueCodes),
         side: target.base + (isKeys ? offsets.keySide : offsets.valueSide),
         scratch: &memory.strip

@@ -50,34 +50,36 @@ extension LayerWriter {
 
   private func decode(page index: Int, of state: LayerState, into target: Page) throws(KVError) {
     let means = state.means?.means(ofPage: index)
+    let rung = plan.rungs[state.rung(of: index)]
     try state.pages[index].withBytes { source throws(KVError) in
-      try decode(source, means: means, into: target)
+      try decode(source, of: rung, means: means, into: target)
     }
   }
 
   private func decode(
     _ source: UnsafePointer<UInt8>,
+    of rung: Plan.Rung,
     means: StripMeans?,
     into target: Page
   ) throws(KVError) {
     let rows = UnsafeMutablePointer<Float>.allocate(capacity: plan.exactKeys.valueCount)
     defer { rows.deallocate() }
     do throws(CodecError) {
-      for head in plan.pageLayout.heads.indices {
-        let from = plan.pageLayout.heads[head]
+      for head in rung.pageLayout.heads.indices {
+        let from = rung.pageLayout.heads[head]
         let to = plan.exactLayout.heads[head]
-        try plan.keys[head].decode(
+        try rung.keys[head].decode(
           codes: source + from.keyCodes,
           side: source + from.keySide,
-          mean: means?.keys[head],
+          mean: means?.mean(for: rung.keys[head], head: head),
           into: rows
         )
         limit(rows, to: plan.exactKeys)
         plan.exactKeys.writePage(rows, codes: target.base + to.keyCodes)
-        try plan.values[head].decode(
+        try rung.values[head].decode(
           codes: source + from.valueCodes,
           side: source + from.valueSide,
-          mean: means?.values[head],
+          mean: means?.mean(for: rung.values[head], head: head),
           into: rows
         )
         limit(rows, to: plan.exactValues)
@@ -89,7 +91,7 @@ extension LayerWriter {
   }
 
   /// Codes of the largest values may decode to a little more than exact rows can hold.
-  private func limit(_ rows: UnsafeMutablePointer<Float>, to codec: StripCodec) {
+  func limit(_ rows: UnsafeMutablePointer<Float>, to codec: StripCodec) {
     let limit = codec.description.magnitudeLimit
     for index in 0..<codec.valueCount { rows[index] = min(max(rows[index], -limit), limit) }
   }

@@ -13,7 +13,11 @@ struct LayerState: Sendable {
   /// Pages of `pageTokens` tokens after the sinks; the last may be partly filled.
   var pages: [Page] = []
   /// How many of `pages`, from the front, are sealed.
-  var sealedCount = 0
+  var sealedCount = 0 {
+    didSet { limitAges(to: sealedCount) }
+  }
+  /// By rung from the second on: how many of `pages`, from the front, are at least as old. Empty before a page is encoded again.
+  var agedCounts: [Int] = []
   /// What was subtracted from sealed rows; `nil` before the first page is sealed, and where nothing is subtracted.
   var means: LayerMeans?
   /// What is encoded already of the page that will be sealed next.
@@ -47,6 +51,11 @@ struct LayerState: Sendable {
     pages.removeLast(pages.count - count)
     addresses.removeLast(addresses.count - count)
     droppedCount = min(droppedCount, count)
+    limitAges(to: count)
+  }
+
+  private mutating func limitAges(to count: Int) {
+    for rung in agedCounts.indices { agedCounts[rung] = min(agedCounts[rung], count) }
   }
 
   /// Whether there is a sink page that no other sequence shares.
@@ -68,6 +77,20 @@ struct LayerState: Sendable {
 
   /// The page at an index, the sinks at -1.
   subscript(page index: Int) -> Page? { index < 0 ? sinkPage : pages[index] }
+
+  /// What a sealed page is encoded as, of the plan's rungs.
+  func rung(of page: Int) -> Int {
+    agedCounts.reduce(0) { $0 + (page < $1 ? 1 : 0) }
+  }
+
+  /// The first of sealed `pages`, as many as share their means and their rung.
+  func firstStretch(of pages: Range<Int>) -> Range<Int> {
+    var stretch = means?.firstStretch(of: pages) ?? pages
+    for count in agedCounts where stretch.contains(count) && count > stretch.lowerBound {
+      stretch = stretch.lowerBound..<count
+    }
+    return stretch
+  }
 
   /// Whether the page at an index never changes again.
   func isSealed(_ index: Int) -> Bool { index >= 0 && index < sealedCount }
@@ -147,6 +170,11 @@ struct LayerGeometry: Sendable {
       recent: recent,
       pageTokens: pageTokens
     )
+  }
+
+  /// Pages of a layer that are at least as old as a rung asks for.
+  func agedPages(of tokens: Int, rung: Plan.Rung) -> Int {
+    max(0, tokens - sinks - rung.beyond) / pageTokens
   }
 
   /// The first position that the query after `tokens` tokens sees.

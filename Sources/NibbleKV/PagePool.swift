@@ -7,7 +7,9 @@ import Glibc
 import Darwin
 #endif
 
-/// Memory for pages: slabs of huge pages, cut into pages of one size, each size with its free pages.
+/// Memory for pages: slabs of huge pages, which pages of all sizes share.
+///
+/// A page that becomes smaller with age leaves room for others, whatever their sizes are.
 ///
 /// Slabs and the working memory of attention are accounted here, so this is where the budget is kept.
 final class PagePool: Sendable {
@@ -18,10 +20,10 @@ final class PagePool: Sendable {
   /// Makes room; `false` if there is nothing left that it can do.
   typealias Reclaimer = @Sendable () -> Bool
 
-  private struct State {
+  fileprivate struct State {
     var heldBytes = 0
     var pageCount = 0
-    var slabs: [Int: [Slab]] = [:]
+    var slabs: [Slab] = []
   }
 
   init(budget: ByteBudget) {
@@ -41,14 +43,16 @@ final class PagePool: Sendable {
 
   /// Takes pages of several sizes, all or none.
   ///
-  /// - Parameter wanted: Counts by page bytes.
+  /// - Parameters:
+  ///   - wanted: Counts by page bytes.
+  ///   - makesRoom: Whether to make room if the budget is exhausted.
   /// - Returns: The pages by page bytes, zeroed.
   /// - Throws: ``KVError/budgetExceeded(neededBytes:heldBytes:limitBytes:)`` or ``KVError/outOfMemory(bytes:)``.
-  func take(_ wanted: [Int: Int]) throws(KVError) -> [Int: [Page]] {
-    let places = try makingRoom { state throws(KVError) in
+  func take(_ wanted: [Int: Int], makesRoom: Bool = true) throws(KVError) -> [Int: [Page]] {
+    let places = try makingRoom(isAllowed: makesRoom) { state throws(KVError) in
       try Self.take(wanted, from: &state, budget: budget)
     }
-    return places.mapValues { $0.map { Page(slab: $0.slab, index: $0.index, pool: self) } }
+    return places.mapValues { $0.map { Page($0, pool: self) } }
   }
 
   /// Accounts for working memory that is not made of pages.
@@ -61,6 +65,7 @@ final class PagePool: Sendable {
 
   /// Tries, and makes room and tries again for as long as the budget does not allow it.
   private func makingRoom<Result: Sendable>(
+    isAllowed: Bool = true,
     _ body: (inout sending State) throws(KVError) -> sending Result
   ) throws(KVError) -> Result {
     while true {
@@ -68,7 +73,7 @@ final class PagePool: Sendable {
         return try state.withLock(body)
       } catch {
         // Outside the lock: whatever is let go of comes back here.
-        guard case .budgetExceeded = error, let reclaimer = reclaimer.withLock({ $0 }),
+        guard isAllowed, case .budgetExceeded = error, let reclaimer = reclaimer.withLock({ $0 }),
           reclaimer()
         else { throw error }
       }
@@ -80,74 +85,64 @@ final class PagePool: Sendable {
     state.withLock { $0.heldBytes -= bytes }
   }
 
-  fileprivate func giveBack(slab: Slab, index: Int) {
+  fileprivate func giveBack(_ place: Place) {
     // A slab without pages goes back to the system, outside the lock.
     let emptied: Slab? = state.withLock { state in
-      slab.free.append(index)
       state.pageCount -= 1
-      guard slab.free.count == slab.pageCapacity else { return nil }
-      let position = state.slabs[slab.pageBytes]?.firstIndex { $0 === slab }
-      guard let position else { return nil }
-      state.heldBytes -= slab.byteCount
-      return state.slabs[slab.pageBytes]?.remove(at: position)
+      place.release()
+      return state.removeIfEmpty(place.slab)
     }
     withExtendedLifetime(emptied) {}
   }
 
-  // MARK: - Prepare, check, apply
-
-  private struct Place: Sendable {
-    let slab: Slab
-    let index: Int
-  }
+  // MARK: - All or none
 
   private static func take(
     _ wanted: [Int: Int],
     from state: inout State,
     budget: ByteBudget
   ) throws(KVError) -> [Int: [Place]] {
-    try prepareSlabs(wanted, in: &state, budget: budget)
     var places: [Int: [Place]] = [:]
-    for (pageBytes, count) in wanted {
-      var taken: [Place] = []
-      for slab in state.slabs[pageBytes] ?? [] {
-        while taken.count < count, let index = slab.free.popLast() {
-          taken.append(Place(slab: slab, index: index))
-        }
+    do throws(KVError) {
+      // Large pages first: what is left suits small ones.
+      for (byteCount, count) in wanted.sorted(by: { $0.key > $1.key }) {
+        var taken = state.take(count, of: byteCount)
+        places[byteCount] = taken
+        guard taken.count < count else { continue }
+        try addSlabs(for: count - taken.count, of: byteCount, to: &state, budget: budget)
+        taken += state.take(count - taken.count, of: byteCount)
+        places[byteCount] = taken
       }
-      places[pageBytes] = taken
-      state.pageCount += count
+    } catch {
+      for place in places.values.joined() {
+        place.release()
+        _ = state.removeIfEmpty(place.slab)
+      }
+      throw error
     }
+    state.pageCount += wanted.values.reduce(0, +)
     return places
   }
 
-  /// Maps the slabs that are missing, or none.
-  private static func prepareSlabs(
-    _ wanted: [Int: Int],
-    in state: inout State,
+  private static func addSlabs(
+    for count: Int,
+    of pageBytes: Int,
+    to state: inout State,
     budget: ByteBudget
   ) throws(KVError) {
-    var missing: [(pageBytes: Int, slabs: Int)] = []
-    var bytes = 0
-    for (pageBytes, count) in wanted {
-      let free = (state.slabs[pageBytes] ?? []).reduce(0) { $0 + $1.free.count }
-      guard free < count else { continue }
-      let perSlab = SlabGeometry.pagesPerSlab(pageBytes: pageBytes)
-      let slabs = (count - free + perSlab - 1) / perSlab
-      missing.append((pageBytes, slabs))
-      bytes += slabs * SlabGeometry.slabBytes(pageBytes: pageBytes)
-    }
-    guard bytes > 0 else { return }
-    try check(bytes, heldBytes: state.heldBytes, budget: budget)
+    let perSlab = SlabGeometry.pagesPerSlab(pageBytes: pageBytes)
+    let slabBytes = SlabGeometry.slabBytes(pageBytes: pageBytes)
+    let slabs = (count + perSlab - 1) / perSlab
+    try check(slabs * slabBytes, heldBytes: state.heldBytes, budget: budget)
     var mapped: [Slab] = []
-    for (pageBytes, slabs) in missing {
-      for _ in 0..<slabs {
-        guard let slab = Slab(pageBytes: pageBytes) else { throw .outOfMemory(bytes: bytes) }
-        mapped.append(slab)
+    for _ in 0..<slabs {
+      guard let slab = Slab(byteCount: slabBytes) else {
+        throw .outOfMemory(bytes: slabs * slabBytes)
       }
+      mapped.append(slab)
     }
-    for slab in mapped { state.slabs[slab.pageBytes, default: []].append(slab) }
-    state.heldBytes += bytes
+    state.slabs += mapped
+    state.heldBytes += slabs * slabBytes
   }
 
   private static func check(_ bytes: Int, heldBytes: Int, budget: ByteBudget) throws(KVError) {
@@ -156,21 +151,49 @@ final class PagePool: Sendable {
   }
 }
 
+extension PagePool.State {
+  /// Takes up to `count` pages from the slabs that there are.
+  fileprivate mutating func take(_ count: Int, of byteCount: Int) -> [Place] {
+    var places: [Place] = []
+    for slab in slabs {
+      while places.count < count, let offset = slab.space.take(byteCount) {
+        places.append(Place(slab: slab, offset: offset, byteCount: byteCount))
+      }
+      if places.count == count { break }
+    }
+    return places
+  }
+
+  /// Takes a slab out that has no pages any more.
+  fileprivate mutating func removeIfEmpty(_ slab: Slab) -> Slab? {
+    guard slab.space.isEmpty, let position = slabs.firstIndex(where: { $0 === slab }) else {
+      return nil
+    }
+    heldBytes -= slab.byteCount
+    return slabs.remove(at: position)
+  }
+}
+
+/// Where a page lies in a slab.
+private struct Place: Sendable {
+  let slab: Slab
+  let offset: Int
+  let byteCount: Int
+
+  /// Under the pool's lock.
+  func release() { slab.space.release(offset..<offset + byteCount) }
+}
+
 /// One page: in memory that goes back to its pool when the last sequence lets go of it, or in a file, or neither, if it was
 /// dropped behind a sliding window.
 ///
 /// `@unchecked`: a page is written only while one sequence alone holds it, under that sequence's lock.
 final class Page: @unchecked Sendable {
   let byteCount: Int
-  private let place: Place?
+  /// Where the bytes are; `nil` if they are not in memory.
+  let memory: UnsafeMutablePointer<UInt8>?
+  private let home: (place: Place, pool: PagePool)?
   private let copy: Mutex<StoredPage?>
-
-  private struct Place {
-    let base: UnsafeMutablePointer<UInt8>
-    let slab: Slab
-    let index: Int
-    let pool: PagePool
-  }
 
   /// Stands for pages that nobody will look at again.
   static let dropped = Page()
@@ -178,35 +201,35 @@ final class Page: @unchecked Sendable {
   /// A page whose bytes are in a file.
   init(stored: StoredPage) {
     byteCount = stored.byteCount
-    place = nil
+    memory = nil
+    home = nil
     copy = Mutex(stored)
   }
 
   private init() {
     byteCount = 0
-    place = nil
+    memory = nil
+    home = nil
     copy = Mutex(nil)
   }
 
-  fileprivate init(slab: Slab, index: Int, pool: PagePool) {
-    byteCount = slab.pageBytes
-    let base = slab.base.advanced(by: index * slab.pageBytes).assumingMemoryBound(to: UInt8.self)
+  fileprivate init(_ place: Place, pool: PagePool) {
+    byteCount = place.byteCount
+    let base = place.slab.base.advanced(by: place.offset).assumingMemoryBound(to: UInt8.self)
     base.update(repeating: 0, count: byteCount)
-    place = Place(base: base, slab: slab, index: index, pool: pool)
+    memory = base
+    home = (place, pool)
     copy = Mutex(nil)
   }
 
   deinit {
-    if let place { place.pool.giveBack(slab: place.slab, index: place.index) }
+    if let home { home.pool.giveBack(home.place) }
   }
-
-  /// Where the bytes are; `nil` if they are not in memory.
-  var memory: UnsafeMutablePointer<UInt8>? { place?.base }
 
   /// Where the bytes are, of a page that is known to be in memory.
   var base: UnsafeMutablePointer<UInt8> {
-    guard let place else { preconditionFailure("the page is not in memory") }
-    return place.base
+    guard let memory else { preconditionFailure("the page is not in memory") }
+    return memory
   }
 
   /// The same bytes in a file, if they were ever written there.
@@ -216,7 +239,7 @@ final class Page: @unchecked Sendable {
   }
 
   /// Whether the page must be read from a file.
-  var isStoredOnly: Bool { place == nil && byteCount > 0 }
+  var isStoredOnly: Bool { memory == nil && byteCount > 0 }
 
   /// Runs `body` on the bytes, which are read first if they are not in memory.
   ///
@@ -224,7 +247,7 @@ final class Page: @unchecked Sendable {
   func withBytes<Result>(
     _ body: (UnsafePointer<UInt8>) throws(KVError) -> Result
   ) throws(KVError) -> Result {
-    if let place { return try body(place.base) }
+    if let memory { return try body(memory) }
     let bytes = UnsafeMutableRawBufferPointer.allocate(byteCount: byteCount, alignment: 64)
     defer { bytes.deallocate() }
     guard let base = bytes.baseAddress, let stored else {
@@ -235,21 +258,17 @@ final class Page: @unchecked Sendable {
   }
 }
 
-/// Huge pages cut into pages of one size.
+/// A stretch of huge pages.
 ///
-/// `@unchecked`: `free` is guarded by the pool's lock.
+/// `@unchecked`: `space` is guarded by the pool's lock.
 private final class Slab: @unchecked Sendable {
   let base: UnsafeMutableRawPointer
   let byteCount: Int
-  let pageBytes: Int
-  let pageCapacity: Int
-  var free: [Int]
+  var space: Space
 
-  init?(pageBytes: Int) {
-    self.pageBytes = pageBytes
-    byteCount = SlabGeometry.slabBytes(pageBytes: pageBytes)
-    pageCapacity = byteCount / pageBytes
-    free = Array((0..<pageCapacity).reversed())
+  init?(byteCount: Int) {
+    self.byteCount = byteCount
+    space = Space(limit: byteCount)
     guard let base = Self.map(byteCount) else { return nil }
     self.base = base
   }

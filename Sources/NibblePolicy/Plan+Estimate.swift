@@ -30,7 +30,8 @@ extension Plan {
     // A longer append is taken in steps; until it ends, the tail that it began with is kept as the way back.
     let isStepped = min(chunk, context) > AppendStep.tokens
     let chunk = min(chunk, AppendStep.tokens)
-    let sealed = sealedPages(before: context == 0 ? 0 : (context - 1) / chunk * chunk)
+    let before = context == 0 ? 0 : (context - 1) / chunk * chunk
+    let sealed = sealedPages(before: before)
     let tailPages = mostTailPages(context: context, chunk: chunk)
     let ahead = pagesAhead(context: context, chunk: chunk, sealed: sealed)
     let hasSinks = policy.sinks > 0 && context > 0
@@ -41,10 +42,14 @@ extension Plan {
     for (index, layer) in layers.enumerated() {
       let held = max(0, sealed - dropped[index])
       sealedPages += held
-      estimate.addSealed(layer, pages: held, of: sealed)
+      for (rung, count) in rungCounts(layer, tokens: before, sealed: sealed, held: held) {
+        estimate.addSealed(rung, pages: count)
+        pages.add(count, of: rung.pageLayout.byteCount)
+      }
+      estimate.addMeans(layer, pages: sealed)
       estimate.tail += tailPages * layer.exactLayout.byteCount
       estimate.tail += ahead * layer.pageLayout.byteCount
-      pages.add(held + ahead, of: layer.pageLayout.byteCount)
+      pages.add(ahead, of: layer.pageLayout.byteCount)
       pages.add(tailPages, of: layer.exactLayout.byteCount)
       if hasSinks {
         estimate.sinks += layer.sinkLayout.byteCount
@@ -83,6 +88,26 @@ extension Plan {
         recent: policy.recent,
         pageTokens: policy.pageTokens
       )
+    }
+  }
+
+  /// How many of a layer's sealed pages have which age.
+  private func rungCounts(
+    _ layer: Layer,
+    tokens: Int,
+    sealed: Int,
+    held: Int
+  ) -> [(rung: Rung, pages: Int)] {
+    // Of each rung, the pages that are at least as old, as far as they are held.
+    let counts = layer.rungs.map { rung in
+      let reached =
+        rung.beyond == 0
+        ? sealed : max(0, tokens - policy.sinks - rung.beyond) / policy.pageTokens
+      return max(0, reached - (sealed - held))
+    }
+    return layer.rungs.indices.map { index in
+      let older = index + 1 < counts.count ? counts[index + 1] : 0
+      return (layer.rungs[index], max(0, counts[index] - older))
     }
   }
 
@@ -129,37 +154,50 @@ extension Plan {
 }
 
 extension MemoryEstimate {
-  /// Adds `pages` sealed pages, what is held of `sealed`.
-  fileprivate mutating func addSealed(_ layer: Plan.Layer, pages: Int, of sealed: Int) {
-    guard pages > 0 else { return }
-    let strips = layer.keys + layer.values
+  fileprivate mutating func addSealed(_ rung: Plan.Rung, pages: Int) {
+    let strips = rung.keys + rung.values
     let tableBytes = strips.reduce(0) { $0 + $1.bytes.tables }
     let scaleBytes = strips.reduce(0) { $0 + $1.bytes.scales }
-    let meanBytes = strips.reduce(0) { $0 + ($1.description.removesMean ? $1.headDim * 4 : 0) }
-    let summaryBytes = layer.pageLayout.summaryBytes
-    codes += pages * (layer.pageLayout.byteCount - tableBytes - scaleBytes - summaryBytes)
+    let summaryBytes = rung.pageLayout.summaryBytes
+    codes += pages * (rung.pageLayout.byteCount - tableBytes - scaleBytes - summaryBytes)
     tables += pages * tableBytes
-    scales += pages * (scaleBytes + summaryBytes) + MeanSchedule.count(pages: sealed) * meanBytes
+    scales += pages * (scaleBytes + summaryBytes)
+  }
+
+  fileprivate mutating func addMeans(_ layer: Plan.Layer, pages: Int) {
+    let bytes = (layer.keys + layer.values).reduce(0) {
+      $0 + ($1.description.removesMean ? $1.headDim * 4 : 0)
+    }
+    scales += MeanSchedule.count(pages: pages) * bytes
   }
 }
 
 /// Pages by their size.
 ///
-/// Pages of one size share slabs, whatever they hold.
+/// Pages of all sizes share slabs.
 private struct PageCounts {
   private var counts: [Int: Int] = [:]
 
   mutating func add(_ pages: Int, of pageBytes: Int) {
+    guard pages > 0 else { return }
     counts[pageBytes, default: 0] += pages
   }
 
-  /// What the slabs hold beyond their pages.
+  /// What the slabs hold beyond their pages: what does not divide them, the last one's rest, and one more for holes if there are
+  /// several sizes.
   var slackBytes: Int {
-    counts.reduce(0) { slack, kind in
-      let (pageBytes, pages) = kind
+    var slabBytes = SlabGeometry.hugePageBytes
+    var bytes = 0
+    var used = 0
+    for (pageBytes, pages) in counts {
+      let slab = SlabGeometry.slabBytes(pageBytes: pageBytes)
       let perSlab = SlabGeometry.pagesPerSlab(pageBytes: pageBytes)
-      let slabs = (pages + perSlab - 1) / perSlab
-      return slack + slabs * SlabGeometry.slabBytes(pageBytes: pageBytes) - pages * pageBytes
+      used += (pages * slab + perSlab - 1) / perSlab
+      bytes += pages * pageBytes
+      slabBytes = max(slabBytes, slab)
     }
+    guard bytes > 0 else { return 0 }
+    let slabs = (used + slabBytes - 1) / slabBytes + (counts.count > 1 ? 1 : 0)
+    return slabs * slabBytes - bytes
   }
 }

@@ -22,14 +22,28 @@ public struct Plan: Sendable {
     public let reason: String
   }
 
-  /// The strips and pages of one layer.
-  public struct Layer: Sendable {
+  /// The strips of sealed pages of one age.
+  public struct Rung: Sendable {
+    /// Tokens: pages all of whose tokens are older than the newest `beyond` are encoded so; 0 for what they are sealed as.
+    public let beyond: Int
     /// The codec of the keys of each KV head.
     public let keys: [StripCodec]
     /// The codec of the values of each KV head.
     public let values: [StripCodec]
-    /// A sealed page.
+    /// A page.
     public let pageLayout: PageLayout
+  }
+
+  /// The strips and pages of one layer.
+  public struct Layer: Sendable {
+    /// What pages are sealed as, and what they become with age.
+    public let rungs: [Rung]
+    /// The codec of the keys of each KV head when a page is sealed.
+    public var keys: [StripCodec] { rungs[0].keys }
+    /// The codec of the values of each KV head when a page is sealed.
+    public var values: [StripCodec] { rungs[0].values }
+    /// A page when it is sealed.
+    public var pageLayout: PageLayout { rungs[0].pageLayout }
     /// The codec of key rows in a tail page, the same for all heads.
     public let exactKeys: StripCodec
     /// The codec of value rows in a tail page, the same for all heads.
@@ -102,6 +116,9 @@ public struct Plan: Sendable {
     let bytes = layers.reduce(0) { $0 + $1.pageLayout.byteCount }
     return Double(bytes * 8) / Double(valuesPerToken * policy.pageTokens)
   }
+
+  /// Whether pages of some layer are encoded again with age.
+  package var hasAges: Bool { layers.contains { $0.rungs.count > 1 } }
 
   /// Values of one token in all layers, keys and values together.
   var valuesPerToken: Int {

@@ -13,6 +13,8 @@ struct PlanResolver {
     case defaults
     case rule(Int)
     case shortWindow(Int)
+    /// No decision about a strip: what asks for a codec that pages become with age.
+    case age(Int)
   }
 
   init(policy: Policy, shape: ModelShape, catalogue: CodecCatalogue) {
@@ -29,6 +31,15 @@ struct PlanResolver {
       "the newest \(policy.recent) tokens stay \(policy.exact), "
         + "and up to \(tail) do until their page is full"
     )
+    for age in policy.ages {
+      let sides = KVSide.allCases.compactMap { side in
+        age.codec(side).map { "\(side.rawValue) \($0)" }
+      }
+      notes.append(
+        "pages beyond the newest \(age.beyond) tokens are encoded again, where that makes them smaller: "
+          + sides.joined(separator: ", ")
+      )
+    }
   }
 
   /// Applies the rules in order, so that later ones win.
@@ -103,6 +114,7 @@ struct PlanResolver {
     case .defaults: policy.codec(side)
     case .rule(let index): policy.rules[index].codec(side) ?? policy.codec(side)
     case .shortWindow: policy.exact
+    case .age(let index): policy.ages[index].codec(side) ?? policy.codec(side)
     }
   }
 }
@@ -124,17 +136,9 @@ extension PlanResolver {
     var known: [StripKind: StripCodec] = [:]
     var layers: [Plan.Layer] = []
     for layer in 0..<shape.layers {
-      let keys = try strips(layer, .keys, &known)
-      let values = try strips(layer, .values, &known)
       layers.append(
         Plan.Layer(
-          keys: keys,
-          values: values,
-          pageLayout: PageLayout(
-            keys: keys,
-            values: values,
-            hasSummaries: policy.skipBelow > 0
-          ),
+          rungs: try rungs(layer, &known),
           exactKeys: exactKeys,
           exactValues: exactValues,
           exactLayout: exactLayout,
@@ -174,6 +178,72 @@ extension PlanResolver {
       }
     }
     return entries
+  }
+
+  /// What pages of a layer are sealed as, and what each age makes of them.
+  private func rungs(
+    _ layer: Int,
+    _ known: inout [StripKind: StripCodec]
+  ) throws(PolicyError) -> [Plan.Rung] {
+    let keys = try strips(layer, .keys, &known)
+    let values = try strips(layer, .values, &known)
+    var rungs = [rung(beyond: 0, keys, values)]
+    for index in policy.ages.indices {
+      let last = rungs[rungs.count - 1]
+      let keys = try aged(last.keys, .keys, age: index, layer, &known)
+      let values = try aged(last.values, .values, age: index, layer, &known)
+      guard keys.isChanged || values.isChanged else { continue }
+      rungs.append(rung(beyond: policy.ages[index].beyond, keys.strips, values.strips))
+    }
+    return rungs
+  }
+
+  private func rung(beyond: Int, _ keys: [StripCodec], _ values: [StripCodec]) -> Plan.Rung {
+    let layout = PageLayout(keys: keys, values: values, hasSummaries: policy.skipBelow > 0)
+    return Plan.Rung(beyond: beyond, keys: keys, values: values, pageLayout: layout)
+  }
+
+  /// Strips as an age leaves them: encoded again where that makes them smaller.
+  private func aged(
+    _ strips: [StripCodec],
+    _ side: KVSide,
+    age index: Int,
+    _ layer: Int,
+    _ known: inout [StripKind: StripCodec]
+  ) throws(PolicyError) -> (strips: [StripCodec], isChanged: Bool) {
+    guard let codec = policy.ages[index].codec(side) else { return (strips, false) }
+    var aged = strips
+    var isChanged = false
+    for (head, strip) in strips.enumerated() where !strip.description.isExactRows {
+      let place = codec.needsCalibration ? Place(layer: layer, head: head) : nil
+      let kind = StripKind(codec: codec, side: side, place: place)
+      let next: StripCodec
+      if let made = known[kind] {
+        next = made
+      } else {
+        next = try self.strip(kind, .age(index))
+        known[kind] = next
+      }
+      guard next.bytes.total < strip.bytes.total else { continue }
+      try checkSpaces(next, after: strip, age: index)
+      aged[head] = next
+      isChanged = true
+    }
+    return (aged, isChanged)
+  }
+
+  /// Attention gathers values in two spaces, the model's and that of one rotation.
+  private func checkSpaces(
+    _ next: StripCodec,
+    after strip: StripCodec,
+    age: Int
+  ) throws(PolicyError) {
+    let (old, new) = (strip.description.rotation, next.description.rotation)
+    guard next.side == .values, old != .none, new != .none, old != new else { return }
+    let error = PolicyError(
+      "age \(age + 1), values: a rotation '\(new.rawValue)' cannot follow '\(old.rawValue)'"
+    )
+    throw located(error, .age(age), .values)
   }
 
   private struct ReasonKey: Hashable {
@@ -297,11 +367,14 @@ extension PlanResolver {
       return (policy.matchingPreset.map { "preset \($0), " } ?? "") + "rule \(index + 1)"
     case .shortWindow(let window):
       return "window \(window) within the tail"
+    case .age(let index):
+      return "age \(index + 1)"
     }
   }
 
   private func subject(_ decision: Decision, _ side: KVSide) -> String {
     if case .rule(let index) = decision { return "rule \(index + 1), \(side.rawValue)" }
+    if case .age(let index) = decision { return "age \(index + 1), \(side.rawValue)" }
     return side.rawValue
   }
 
@@ -312,6 +385,7 @@ extension PlanResolver {
   ) -> PolicyError {
     var marks = policy.marks
     if case .rule(let index) = decision { marks = policy.rules[index].marks }
+    if case .age(let index) = decision { marks = policy.ages[index].marks }
     var error = error
     error.file = marks.file
     error.line = marks[side.rawValue]?.line

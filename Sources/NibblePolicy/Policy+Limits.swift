@@ -7,6 +7,8 @@ extension Policy {
   public static let fileByteLimit = 1_048_576
   /// Rules that a policy may have.
   public static let ruleLimit = 256
+  /// Ages that a policy may have.
+  public static let ageLimit = 4
   /// Unicode scalars that a policy's name may have.
   public static let nameLimit = 200
   /// The range of ``sinks``.
@@ -49,6 +51,32 @@ extension Policy {
         let message = "rule \(index + 1) selects nothing; leave the key out to mean all"
         throw PolicyError(message, at: mark, of: rule.marks.file)
       }
+    }
+    try validateAges()
+  }
+
+  private func validateAges() throws(PolicyError) {
+    guard ages.count <= Self.ageLimit else {
+      throw PolicyError("\(ages.count) ages are more than \(Self.ageLimit)", file: marks.file)
+    }
+    var least = max(1, recent)
+    for (index, age) in ages.enumerated() {
+      let mark = age.marks["age"]
+      if age.keys == nil, age.values == nil {
+        let message = "age \(index + 1) changes nothing; it needs 'keys' or 'values'"
+        throw PolicyError(message, at: mark, of: age.marks.file)
+      }
+      guard (least...ModelShape.tokenLimit).contains(age.beyond) else {
+        let why = index == 0 ? "'recent' is \(recent)" : "ages go from young to old"
+        throw PolicyError(
+          "age \(index + 1): 'beyond' is \(age.beyond); expected \(least) to "
+            + "\(ModelShape.tokenLimit), since \(why)",
+          hint: "\(least)",
+          at: age.marks["beyond"] ?? mark,
+          of: age.marks.file
+        )
+      }
+      least = age.beyond + 1
     }
   }
 

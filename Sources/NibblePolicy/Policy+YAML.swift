@@ -24,6 +24,12 @@ extension Policy {
       if let keys = rule.keys { lines.append("    keys: \(keys.yaml)") }
       if let values = rule.values { lines.append("    values: \(values.yaml)") }
     }
+    if !ages.isEmpty { lines.append("ages:") }
+    for age in ages {
+      lines.append("  - beyond: \(age.beyond)")
+      if let keys = age.keys { lines.append("    keys: \(keys.yaml)") }
+      if let values = age.values { lines.append("    values: \(values.yaml)") }
+    }
     return lines.joined(separator: "\n") + "\n"
   }
 

@@ -35,6 +35,31 @@ public struct Policy: Hashable, Sendable {
     }
   }
 
+  /// What pages become when they are old.
+  public struct Age: Hashable, Sendable {
+    /// Tokens: pages all of whose tokens are older than the newest `beyond` are encoded again.
+    public var beyond: Int
+    /// What keys are encoded with then; `nil` leaves them alone.
+    public var keys: CodecDescription?
+    /// What values are encoded with then; `nil` leaves them alone.
+    public var values: CodecDescription?
+
+    var marks = SourceMarks()
+
+    /// Creates an age.
+    ///
+    /// At least one of `keys` and `values` is needed.
+    public init(
+      beyond: Int,
+      keys: CodecDescription? = nil,
+      values: CodecDescription? = nil
+    ) {
+      self.beyond = beyond
+      self.keys = keys
+      self.values = values
+    }
+  }
+
   /// The version of the written format.
   public var version: Int { Policy.formatVersion }
   /// A name for tables; see ``label``.
@@ -59,6 +84,11 @@ public struct Policy: Hashable, Sendable {
   public var skipBelow: Double
   /// Changes for some layers and heads; later ones win.
   public var rules: [Rule]
+  /// What pages become when they are old, the youngest age first, up to ``ageLimit``.
+  ///
+  /// A strip is encoded again if that makes it smaller; exact rows stay. Where a budget would be exceeded, pages may go to their next
+  /// age before their time, the oldest first.
+  public var ages: [Age]
 
   var marks = SourceMarks()
 
@@ -76,6 +106,7 @@ public struct Policy: Hashable, Sendable {
   ///   - recent: Newest tokens that stay exact.
   ///   - skipBelow: The share of a query's softmax weight that attention may leave out.
   ///   - rules: Changes for some layers and heads.
+  ///   - ages: What pages become when they are old.
   public init(
     name: String? = nil,
     keys: CodecDescription,
@@ -85,7 +116,8 @@ public struct Policy: Hashable, Sendable {
     sinks: Int = 4,
     recent: Int = 64,
     skipBelow: Double = 0,
-    rules: [Rule] = []
+    rules: [Rule] = [],
+    ages: [Age] = []
   ) {
     self.name = name
     self.pageTokens = pageTokens
@@ -96,6 +128,7 @@ public struct Policy: Hashable, Sendable {
     self.exact = exact
     self.skipBelow = skipBelow
     self.rules = rules
+    self.ages = ages
   }
 
   /// The policy's name, or its file's, or what it does in a few words.
@@ -115,6 +148,15 @@ public struct Policy: Hashable, Sendable {
 }
 
 extension Policy.Rule {
+  func codec(_ side: KVSide) -> CodecDescription? {
+    switch side {
+    case .keys: keys
+    case .values: values
+    }
+  }
+}
+
+extension Policy.Age {
   func codec(_ side: KVSide) -> CodecDescription? {
     switch side {
     case .keys: keys

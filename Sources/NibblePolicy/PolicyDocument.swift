@@ -51,10 +51,6 @@ struct PolicyDocument {
     in what: String
   ) throws(PolicyError) {
     for field in fields where !known.contains(field.name) {
-      if field.name == "ages" {
-        let message = "'ages' is not supported in version 1 of the policy format"
-        throw error(message, field.key)
-      }
       let longer = field.name.count > 2 ? known.first { $0.contains(field.name) } : nil
       throw error(
         "unknown key '\(field.name)' in \(what)",

@@ -36,9 +36,10 @@ struct PolicyReader {
 
   private static let keys = [
     "version", "name", "page_tokens", "sinks", "recent", "skip_below", "exact_rows", "keys",
-    "values", "rules",
+    "values", "rules", "ages",
   ]
   private static let ruleKeys = ["layers", "kv_heads", "keys", "values"]
+  private static let ageKeys = ["beyond", "keys", "values"]
 
   private func read(_ field: PolicyField, into policy: inout Policy) throws(PolicyError) {
     switch field.name {
@@ -59,7 +60,9 @@ struct PolicyReader {
     case "exact_rows":
       policy.exact = try exactRows(field)
     case "rules":
-      policy.rules = try rules(field)
+      policy.rules = try items(of: field, "rule", limit: Policy.ruleLimit, rule)
+    case "ages":
+      policy.ages = try items(of: field, "age", limit: Policy.ageLimit, age)
     default: break  // version, keys and values are read before
     }
   }
@@ -91,27 +94,54 @@ struct PolicyReader {
   }
 }
 
-// MARK: - Rules
+// MARK: - Rules and ages
 
 extension PolicyReader {
-  private func rules(_ field: PolicyField) throws(PolicyError) -> [Policy.Rule] {
+  /// The items of a list that is not empty.
+  private func items<Item>(
+    of field: PolicyField,
+    _ what: String,
+    limit: Int,
+    _ read: (_ node: Node, _ number: Int) throws(PolicyError) -> Item
+  ) throws(PolicyError) -> [Item] {
     guard case .sequence(let nodes) = field.value else {
-      throw document.wrongType(field, expected: "a list of rules")
+      throw document.wrongType(field, expected: "a list of \(field.name)")
     }
     guard !nodes.isEmpty else {
-      throw document.error("'rules' is empty; leave the key out", field.value)
+      throw document.error("'\(field.name)' is empty; leave the key out", field.value)
     }
-    guard nodes.count <= Policy.ruleLimit else {
+    guard nodes.count <= limit else {
       throw document.error(
-        "'rules' has \(nodes.count) rules; expected at most \(Policy.ruleLimit)",
-        nodes[Policy.ruleLimit]
+        "'\(field.name)' has \(nodes.count) \(what)s; expected at most \(limit)",
+        nodes[limit]
       )
     }
-    var rules: [Policy.Rule] = []
-    for (index, node) in nodes.enumerated() {
-      rules.append(try rule(node, number: index + 1))
+    var items: [Item] = []
+    for (index, node) in nodes.enumerated() { items.append(try read(node, index + 1)) }
+    return items
+  }
+
+  private func age(_ node: Node, number: Int) throws(PolicyError) -> Policy.Age {
+    let fields = try document.pairs(of: node, "age \(number)")
+    try document.check(keys: fields, among: Self.ageKeys, in: "an age")
+    guard let beyond = fields.first(where: { $0.name == "beyond" }) else {
+      throw document.missing("beyond", node, "it says how old pages are then")
     }
-    return rules
+    var age = Policy.Age(beyond: try document.integer(beyond))
+    age.marks = SourceMarks(file: document.file)
+    age.marks["age"] = document.mark(node)
+    for field in fields {
+      age.marks[field.name] = document.mark(field.value)
+      switch field.name {
+      case "keys": age.keys = try codec(field)
+      case "values": age.values = try codec(field)
+      default: break
+      }
+    }
+    guard age.keys != nil || age.values != nil else {
+      throw document.error("age \(number) changes nothing; it needs 'keys' or 'values'", node)
+    }
+    return age
   }
 
   private func rule(_ node: Node, number: Int) throws(PolicyError) -> Policy.Rule {

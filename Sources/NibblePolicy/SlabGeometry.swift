@@ -1,9 +1,9 @@
-/// How pages are cut from slabs: stretches of memory that begin and end at 2 MiB, the size of a huge page.
+/// How large slabs are: stretches of memory that begin and end at 2 MiB, the size of a huge page, and that pages of all sizes share.
 package enum SlabGeometry {
   /// Bytes of a huge page.
   package static let hugePageBytes = 2 << 20
 
-  /// Bytes of one slab for pages of `pageBytes`: the fewest huge pages, up to eight, that waste at most 1/32.
+  /// Bytes of a slab that is added for pages of `pageBytes`: the fewest huge pages, up to eight, that waste at most 1/32.
   package static func slabBytes(pageBytes: Int) -> Int {
     for count in 1...8 {
       let bytes = count * hugePageBytes
@@ -13,7 +13,7 @@ package enum SlabGeometry {
     return max(least, 8 * hugePageBytes)
   }
 
-  /// Pages of `pageBytes` that fit in a slab.
+  /// Pages of `pageBytes` that fit in such a slab.
   package static func pagesPerSlab(pageBytes: Int) -> Int {
     slabBytes(pageBytes: pageBytes) / pageBytes
   }

@@ -7,6 +7,9 @@ import Testing
   static let shape = ModelShape(layers: 1, queryHeads: 8, kvHeads: 8, headDim: 128)
   static let slab = 2 << 20
 
+  /// Exact rows without sinks, so that all pages have one size.
+  private static let exactPages = Policy(keys: .float16, values: .float16, sinks: 0)
+
   private static func cache(_ policy: Policy, slabs: Int) throws -> KVCache {
     let scratch = try KVCache(model: shape, policy: policy, threads: 1).statistics.heldBytes
     let budget = ByteBudget.bytes(scratch + slabs * slab)
@@ -32,10 +35,10 @@ import Testing
   }
 
   @Test func anAppendThatDoesNotFitChangesNothing() throws {
-    let cache = try Self.cache(.float16, slabs: 3)
+    let cache = try Self.cache(Self.exactPages, slabs: 2)
     let rows = TokenRows(1100, shape: Self.shape, seed: 1)
     let sequence = cache.makeSequence()
-    // One slab for the sinks, two for sixteen pages.
+    // Sixteen pages.
     try rows.append(0..<1000, by: 100, to: sequence)
     let queries = randomQueries(shape: Self.shape)
     let output = try sequence.attended(queries)
@@ -53,13 +56,13 @@ import Testing
       #expect(try sequence.attended(queries) == output)
     }
     // What still fits is taken.
-    try rows.append(1000..<1028, to: sequence)
-    #expect(sequence.tokenCount == 1028)
-    #expect(throws: KVError.self) { try rows.append(1028..<1029, to: sequence) }
+    try rows.append(1000..<1024, to: sequence)
+    #expect(sequence.tokenCount == 1024)
+    #expect(throws: KVError.self) { try rows.append(1024..<1025, to: sequence) }
   }
 
   @Test func anotherSequenceMakesRoom() throws {
-    let cache = try Self.cache(.float16, slabs: 3)
+    let cache = try Self.cache(Self.exactPages, slabs: 2)
     let rows = TokenRows(600, shape: Self.shape, seed: 1)
     let sequence = cache.makeSequence()
     var other: KVSequence? = cache.makeSequence()
@@ -73,7 +76,8 @@ import Testing
     other = nil
     try rows.append(500..<600, to: sequence)
     #expect(sequence.tokenCount == 600)
-    let unlimited = try KVCache(model: Self.shape, policy: .float16, threads: 1).makeSequence()
+    let free = try KVCache(model: Self.shape, policy: Self.exactPages, threads: 1)
+    let unlimited = free.makeSequence()
     try rows.append(0..<600, to: unlimited)
     #expect(try sequence.attended(queries) == unlimited.attended(queries))
   }
@@ -122,7 +126,7 @@ import Testing
       // Others fill the cache up until this sequence cannot go on.
       while true {
         let other = cache.makeSequence()
-        guard (try? rows.append(0..<400, to: other)) != nil else { break }
+        guard (try? rows.append(0..<60, to: other)) != nil else { break }
         others.append(other)
       }
       do {
@@ -166,9 +170,13 @@ import Testing
     let sequence = cache.makeSequence()
     try rows.append(0..<450, to: sequence)
     try rows.append(450..<451, to: sequence)
-    // Seven pages are sealed; the exact pages' slab has one page left in use. Fill it.
-    let other = cache.makeSequence()
-    try rows.append(0..<448, to: other)
+    // Seven pages are sealed. Others take all the room that an exact page needs.
+    var others: [KVSequence] = []
+    while true {
+      let other = cache.makeSequence()
+      guard (try? rows.append(0..<60, to: other)) != nil else { break }
+      others.append(other)
+    }
     let queries = randomQueries(shape: Self.shape)
     let output = try sequence.attended(queries)
     #expect(throws: KVError.self) { try sequence.truncate(to: 100) }

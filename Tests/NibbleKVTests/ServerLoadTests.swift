@@ -22,7 +22,6 @@ import Testing
     let figures = load.figures.withLock { $0 }
     #expect(figures.mostHeldBytes <= limit)
     #expect(figures.strangeErrors == [])
-    #expect(figures.steps > 100)
     #expect(load.cache.statistics.diskBytes > 0)
     #expect(try load.demand() > 3 * limit)
     try load.compareWithLoneSequences()
@@ -37,6 +36,7 @@ import Testing
 /// Sequences with their histories, and the workers that use them.
 private final class ServerLoad: Sendable {
   static let workers = 4
+  private static let leastSteps = 400
   private static let sequences = 32
   private static let shape = ModelShape(layers: 2, queryHeads: 4, kvHeads: 2, headDim: 64)
 
@@ -78,8 +78,7 @@ private final class ServerLoad: Sendable {
     let cache = try KVCache(
       model: Self.shape,
       policy: policy,
-      // Sinks, exact pages and sealed pages have slabs of their own, of which there must be some to move.
-      budget: .bytes(2 * scratch + 6 * (2 << 20)),
+      budget: .bytes(2 * scratch + 5 * (2 << 20)),
       disk: DiskTier(folder: NSTemporaryDirectory()),
       threads: 2
     )
@@ -89,7 +88,8 @@ private final class ServerLoad: Sendable {
 
   func work(seed: UInt64, until end: ContinuousClock.Instant) {
     var random = SeededRandom(seed)
-    while ContinuousClock.now < end {
+    // A busy machine may have spent the time before the first step.
+    while ContinuousClock.now < end || figures.withLock({ $0.steps < Self.leastSteps }) {
       let index = Int.random(in: 0..<Self.sequences, using: &random)
       let other = Int.random(in: 0..<Self.sequences, using: &random)
       let choice = Int.random(in: 0..<20, using: &random)
@@ -210,7 +210,8 @@ private final class ServerLoad: Sendable {
         }
       }
       #expect(lone.tokenCount == content.sequence.tokenCount)
-      guard lone.tokenCount > 0 else { continue }
+      // Both seal now what is due.
+      for each in [lone, content.sequence] { try Self.append(seed: 1, count: 1, to: each) }
       let isEqual = try attend(content.sequence) == attend(lone)
       #expect(isEqual)
     }

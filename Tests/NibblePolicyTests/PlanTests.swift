@@ -276,3 +276,49 @@ import Testing
     #expect(throws: PolicyError.self) { try Plan(policy: policy, shape: .sample) }
   }
 }
+
+@Suite struct AgePlanTests {
+  private static let head = "version: 1\nkeys: int8\nvalues: linear:4\nages:\n"
+  private static let shape = ModelShape(layers: 2, queryHeads: 2, kvHeads: 2, headDim: 64)
+
+  /// Ages in the wrong order, younger than `recent`, too old, too many.
+  @Test(
+    arguments: [
+      (
+        "  - {beyond: 200, keys: rotated:4}\n  - {beyond: 200, keys: rotated:2}\n",
+        "expected 201 to"
+      ),
+      ("  - {beyond: 63, keys: rotated:4}\n", "since 'recent' is 64"),
+      ("  - {beyond: 16777217, keys: rotated:4}\n", "16777216"),
+      ("  - {beyond: 100, keys: rotated:9}\n", "9"),
+    ]
+  )
+  func wrongAgesAreRefused(ages: String, message: String) throws {
+    let error = #expect(throws: PolicyError.self) {
+      try Plan(policy: Policy(yaml: Self.head + ages, file: "p.yaml"), shape: Self.shape)
+    }
+    #expect(error?.message.contains(message) == true, "\(String(describing: error))")
+    #expect(error?.line == (ages.contains("rotated:2") ? 6 : 5))
+  }
+
+  @Test func agesOnlyEverShrink() throws {
+    let yaml =
+      Self.head
+      + "  - {beyond: 100, keys: rotated:4, values: int8}\n  - {beyond: 200, keys: linear:8}\n"
+      + "  - {beyond: 300, keys: trellis:2, values: trellis:2}\n"
+    let plan = try Plan(policy: Policy(yaml: yaml), shape: Self.shape)
+    for layer in plan.layers {
+      #expect(layer.rungs.map(\.beyond) == [0, 100, 300])
+      let sizes = layer.rungs.map(\.pageLayout.byteCount)
+      #expect(sizes == sizes.sorted(by: >) && Set(sizes).count == 3)
+      #expect(layer.rungs[1].values[0].description.shortName == "linear:4")
+      #expect(layer.rungs[2].keys[1].description.shortName == "trellis:2")
+    }
+  }
+
+  @Test func valuesOfOneHeadRotateAlike() throws {
+    let yaml =
+      "version: 1\nkeys: int8\nvalues: rotated:4\nages:\n  - {beyond: 99, values: trellis:2}\n"
+    #expect(throws: Never.self) { try Plan(policy: Policy(yaml: yaml), shape: Self.shape) }
+  }
+}

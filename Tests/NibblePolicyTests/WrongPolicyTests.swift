@@ -128,7 +128,12 @@ struct WrongPolicy: CustomTestStringConvertible {
   static let numbers: [WrongPolicy] = [
     .after("page_token: 64\n", 4, 1, "unknown key 'page_token'", hint: "page_tokens"),
     .after("colour: red\n", 4, 1, "unknown key 'colour' in a policy"),
-    .after("ages: []\n", 4, 1, "'ages' is not supported in version 1"),
+    .after("ages: []\n", 4, 7, "'ages' is empty"),
+    .after("ages: 3\n", 4, 7, "'ages' is '3'; expected a list of ages"),
+    .after("ages:\n  - keys: int8\n", 5, 5, "'beyond'"),
+    .after("ages:\n  - beyond: 100\n", 5, 5, "age 1 changes nothing"),
+    .after("ages:\n  - beyond: 100\n    key: int8\n", 6, 5, "unknown key 'key'", hint: "keys"),
+    .after("ages:\n  - beyond: x\n    keys: int8\n", 5, 13, "'beyond'"),
     .after("page_tokens: 50\n", 4, 14, "expected 16, 32, 48 or a multiple of 64", hint: "48"),
     .after("page_tokens: 2048\n", 4, 14, "'page_tokens' is 2048", hint: "1024"),
     .after("page_tokens: 64.0\n", 4, 14, "'page_tokens' is '64.0'; expected a whole number"),

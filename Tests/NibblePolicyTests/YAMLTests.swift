@@ -5,7 +5,7 @@ import Testing
 @Suite struct YAMLTests {
   static let examples = [
     "uniform.yaml", "keys-eight-values-four.yaml", "careful-ends.yaml", "per-channel-keys.yaml",
-    "careful-ends.json",
+    "careful-ends.json", "old-pages-fade.yaml",
   ]
 
   @Test(arguments: examples)

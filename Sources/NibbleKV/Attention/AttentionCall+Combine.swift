@@ -69,8 +69,7 @@ extension AttentionCall {
     _ combined: CombinedRows,
     memory: WorkerScratch
   ) throws(KVError) {
-    let values = kernels.plan.values[item.head]
-    let transforms = values.description.rotation != .none && state.sealedCount > 0
+    let rotatingValues = state.sealedCount > 0 ? kernels.rotatingValues(head: item.head) : nil
     for (index, token) in item.tokens.enumerated() {
       for member in 0..<item.members.count {
         let row = index * item.members.count + member
@@ -81,8 +80,8 @@ extension AttentionCall {
           throw .scoresOutOfRange(layer: layer, token: token, queryHead: head)
         }
         let factor = 1 / sum
-        if transforms {
-          values.transformBack(
+        if let rotatingValues {
+          rotatingValues.transformBack(
             combined.transformed(row),
             count: 1,
             scratch: memory.transformedQueries

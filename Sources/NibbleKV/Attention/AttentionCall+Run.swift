@@ -47,18 +47,21 @@ extension AttentionCall {
 
   /// Pages of a host's codec: each is decoded and attended to by itself.
   func runDecoded(
+    _ pages: Range<Int>,
+    rung: Int,
     _ item: Cut.Item,
     _ memory: WorkerScratch,
     into combined: CombinedRows
   ) throws(KVError) {
-    for page in visible(item.sealed, to: item, memory) {
-      let decoded = try decode(page: page, head: item.head, memory)
-      let means = means(of: .decoded, page: page, head: item.head)
+    let kind = LayerKernels.PageKind.decoded(rung)
+    for page in visible(pages, to: item, memory) {
+      let decoded = try decode(page: page, rung: rung, head: item.head, memory)
+      let means = means(of: kind, page: page, head: item.head)
       fillBias(means.keys, rows: item.rowCount, memory)
-      var rows = rows(of: .decoded, item, memory, hasBias: means.keys != nil, after: combined)
-      var run = kernelRun(page..<page + 1, of: .decoded, head: item.head)
+      var rows = rows(of: kind, item, memory, hasBias: means.keys != nil, after: combined)
+      var run = kernelRun(page..<page + 1, of: kind, head: item.head)
       withAddress(decoded) { attend(&run, $0, &rows, memory) }
-      add(memory, of: .decoded, item, valueMean: means.values, to: combined)
+      add(memory, of: kind, item, valueMean: means.values, to: combined)
     }
   }
 
@@ -107,7 +110,7 @@ extension AttentionCall {
     hasBias: Bool,
     after combined: CombinedRows
   ) -> nibble_rows {
-    let isTransformed = kind.isCoded && kernels.plan.keys[item.head].description.rotation != .none
+    let isTransformed = transformQueries(for: kind, item, memory)
     return nibble_rows(
       count: Int32(item.rowCount),
       queries: isTransformed ? memory.transformedQueries : memory.queries,
@@ -125,12 +128,33 @@ extension AttentionCall {
     page: Int,
     head: Int
   ) -> (keys: [Float]?, values: [Float]?) {
-    guard kind.isCoded else { return (nil, nil) }
+    guard let rung = kind.rung.map({ kernels.plan.rungs[$0] }) else { return (nil, nil) }
     let means = state.means?.means(ofPage: page)
+    let (keys, values) = (rung.keys[head], rung.values[head])
     return (
-      means?.keys[head] ?? kernels.plan.keys[head].fixedMean,
-      means?.values[head] ?? kernels.plan.values[head].fixedMean
+      means?.mean(for: keys, head: head) ?? keys.fixedMean,
+      means?.mean(for: values, head: head) ?? values.fixedMean
     )
+  }
+
+  /// Turns the queries into the space of a rung's keys; `false` if that is the model's own.
+  private func transformQueries(
+    for kind: LayerKernels.PageKind,
+    _ item: Cut.Item,
+    _ memory: WorkerScratch
+  ) -> Bool {
+    guard let rung = kind.rung else { return false }
+    let keys = kernels.plan.rungs[rung].keys[item.head]
+    guard keys.description.rotation != .none else { return false }
+    if memory.transformedRung != rung {
+      keys.transform(
+        queries: memory.queries,
+        count: item.rowCount,
+        into: memory.transformedQueries
+      )
+      memory.transformedRung = rung
+    }
+    return true
   }
 
   /// What the mean of the keys adds to each row's scores.
@@ -149,11 +173,11 @@ extension AttentionCall {
     valueMean: [Float]?,
     to combined: CombinedRows
   ) {
-    let rotation = kernels.plan.values[item.head].description.rotation
+    let rotation = kind.rung.map { kernels.plan.rungs[$0].values[item.head].description.rotation }
     add(
       memory,
       rows: item.rowCount,
-      isTransformed: kind.isCoded && rotation != .none,
+      isTransformed: rotation ?? .none != .none,
       mean: valueMean,
       to: combined
     )
@@ -198,8 +222,10 @@ extension AttentionCall {
   private func hasNext(after pages: Range<Int>, of kind: LayerKernels.PageKind) -> Bool {
     let next = pages.upperBound
     guard pages.lowerBound >= 0 else { return false }
-    let end = kind == .sealed ? state.sealedCount : state.pages.count
-    return next < end && state.pages[next].memory != nil
+    if let rung = kind.rung {
+      guard next < state.sealedCount, state.rung(of: next) == rung else { return false }
+    }
+    return next < state.pages.count && state.pages[next].memory != nil
   }
 
   private func withAddress(_ base: UnsafePointer<UInt8>, _ body: (Addresses) -> Void) {
@@ -238,14 +264,15 @@ extension AttentionCall {
   /// One head's strips of a host's codec as exact rows.
   private func decode(
     page: Int,
+    rung: Int,
     head: Int,
     _ memory: WorkerScratch
   ) throws(KVError) -> UnsafePointer<UInt8> {
-    let base = try bytes(of: page, .sealed, head: head, memory)
-    let keys = kernels.plan.keys[head]
-    let values = kernels.plan.values[head]
-    let source = kernels.offsets(.sealed, head: head)
-    let target = kernels.offsets(.decoded, head: head)
+    let base = try bytes(of: page, .sealed(rung), head: head, memory)
+    let keys = kernels.plan.rungs[rung].keys[head]
+    let values = kernels.plan.rungs[rung].values[head]
+    let source = kernels.offsets(.sealed(rung), head: head)
+    let target = kernels.offsets(.decoded(rung), head: head)
     let (decoded, rows) = memory.decodedPage(
       bytes: kernels.decodedByteCount(head: head),
       values: keys.valueCount
@@ -253,14 +280,14 @@ extension AttentionCall {
     let tokens = Int32(kernels.geometry.pageTokens)
     do throws(CodecError) {
       try keys.decodeCoded(codes: base + source.keyCodes, side: base + source.keySide, into: rows)
-      let keyStrip = kernels.keyStrip(.decoded, head: head)
+      let keyStrip = kernels.keyStrip(.decoded(rung), head: head)
       nibble_write_rows(keyStrip, decoded + target.keyCodes, 0, tokens, rows, dim)
       try values.decodeCoded(
         codes: base + source.valueCodes,
         side: base + source.valueSide,
         into: rows
       )
-      let valueStrip = kernels.valueStrip(.decoded, head: head)
+      let valueStrip = kernels.valueStrip(.decoded(rung), head: head)
       nibble_write_rows(valueStrip, decoded + target.valueCodes, 0, tokens, rows, dim)
     } catch {
       throw .codec(error)

@@ -17,7 +17,7 @@ extension AttentionCall {
 
   /// Whether an item may leave something out.
   func skips(_ item: Cut.Item) -> Bool {
-    kernels.skipping != nil && !item.sealed.isEmpty && !kernels.decodes(head: item.head)
+    kernels.skipping != nil && !item.sealed.isEmpty && !kernels.everDecodes(head: item.head)
   }
 
   /// Looks up weights that belong to other segments of the same rows.
@@ -46,7 +46,7 @@ extension AttentionCall {
     _ memory: WorkerScratch,
     after combined: CombinedRows
   ) -> UnsafeMutablePointer<nibble_skip>? {
-    guard kind == .sealed, let skipping = kernels.skipping else { return nil }
+    guard case .sealed = kind, let skipping = kernels.skipping else { return nil }
     noteWeights(of: combined, rows: item.rowCount, memory)
     memory.skip.pointee = nibble_skip(
       share: skipping.share(ofTokens: visibleTokens),

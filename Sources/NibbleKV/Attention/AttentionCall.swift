@@ -93,13 +93,7 @@ struct AttentionCall {
     if skips { try peekWeights(item, memory, through: combined) }
     if item.hasSinks { try runSinks(item, memory, into: combined) }
     if skips { try runExact(item, memory, into: combined) }
-    if !item.sealed.isEmpty {
-      if kernels.decodes(head: item.head) {
-        try runDecoded(item, memory, into: combined)
-      } else {
-        try runSealed(item, memory, into: combined)
-      }
-    }
+    try runSealed(item, memory, into: combined)
     if !skips { try runExact(item, memory, into: combined) }
   }
 
@@ -120,7 +114,7 @@ struct AttentionCall {
     if !item.exact.isEmpty { try run(pages: item.exact, of: .exact, item, memory, into: combined) }
   }
 
-  /// Pages that share their means are one run.
+  /// Pages that share their means and their age are one run.
   private func runSealed(
     _ item: Cut.Item,
     _ memory: WorkerScratch,
@@ -128,15 +122,19 @@ struct AttentionCall {
   ) throws(KVError) {
     var rest = item.sealed
     while !rest.isEmpty {
-      let pages = state.means?.firstStretch(of: rest) ?? rest
-      try run(pages: pages, of: .sealed, item, memory, into: combined)
+      let pages = state.firstStretch(of: rest)
+      let rung = state.rung(of: pages.lowerBound)
+      if kernels.decodes(head: item.head, rung: rung) {
+        try runDecoded(pages, rung: rung, item, memory, into: combined)
+      } else {
+        try run(pages: pages, of: .sealed(rung), item, memory, into: combined)
+      }
       rest = pages.upperBound..<rest.upperBound
     }
   }
 
-  /// The item's query rows, (tokens, members, headDim), in the model's space and in that of the codes.
+  /// The item's query rows, (tokens, members, headDim).
   private func gather(_ item: Cut.Item, into memory: WorkerScratch) {
-    let rows = item.rowCount
     let members = item.members.count
     for (index, token) in item.tokens.enumerated() {
       let source = queries + row(of: token, item, member: 0) * dim
@@ -144,12 +142,7 @@ struct AttentionCall {
       let position = Int64(state.tokenCount - queryTokens + token)
       (memory.positions + index * members).update(repeating: position, count: members)
     }
-    guard !item.sealed.isEmpty else { return }
-    kernels.plan.keys[item.head].transform(
-      queries: memory.queries,
-      count: rows,
-      into: memory.transformedQueries
-    )
+    memory.transformedRung = nil
   }
 
   /// The row, in queries and output, of a query token and a member of the item's part of the group.

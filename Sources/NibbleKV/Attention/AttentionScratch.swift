@@ -12,6 +12,8 @@ final class WorkerScratch: @unchecked Sendable {
   let accumulator: UnsafeMutablePointer<Float>
   let queries: UnsafeMutablePointer<Float>
   let transformedQueries: UnsafeMutablePointer<Float>
+  /// The rung of the keys that ``transformedQueries`` are for.
+  var transformedRung: Int?
   let bias: UnsafeMutablePointer<Float>
   let positions: UnsafeMutablePointer<Int64>
   /// Logarithms of sums of weights that are part of each row's total.

@@ -7,11 +7,30 @@ import NibblePolicy
 /// `@unchecked`: written once in `init`, then only read.
 final class LayerKernels: @unchecked Sendable {
   /// A kind of page: where a head's strips lie in it and how they are laid out.
-  enum PageKind: Int {
-    case sink, sealed, exact, decoded
+  enum PageKind: Hashable {
+    case sink
+    case exact
+    /// As the codecs of a rung of the plan left it.
+    case sealed(Int)
+    /// A page of a rung that was decoded to float32 rows.
+    case decoded(Int)
 
-    /// Whether its rows are those that a codec left.
-    var isCoded: Bool { self == .sealed || self == .decoded }
+    /// The rung of pages whose rows are those that a codec left.
+    var rung: Int? {
+      switch self {
+      case .sink, .exact: nil
+      case .sealed(let rung), .decoded(let rung): rung
+      }
+    }
+
+    fileprivate var index: Int {
+      switch self {
+      case .sink: 0
+      case .exact: 1
+      case .sealed(let rung): 2 + 2 * rung
+      case .decoded(let rung): 3 + 2 * rung
+      }
+    }
   }
 
   let plan: Plan.Layer
@@ -31,22 +50,26 @@ final class LayerKernels: @unchecked Sendable {
     let skipBelow = plan.policy.skipBelow
     skipping = skipBelow > 0 ? LayerSkipping(skipBelow: skipBelow) : nil
     headCount = self.plan.keys.count
-    let codecs = [self.plan.exactKeys, self.plan.exactValues] + self.plan.keys + self.plan.values
+    let rungs = self.plan.rungs
+    let codecs =
+      [self.plan.exactKeys, self.plan.exactValues] + rungs.flatMap { $0.keys + $0.values }
     magnitudeLimit = codecs.map(\.description.magnitudeLimit).min() ?? 0
-    strips = .allocate(capacity: 4 * 2 * headCount * Self.mostParts)
+    strips = .allocate(capacity: (2 + 2 * rungs.count) * 2 * headCount * Self.mostParts)
     for head in 0..<headCount {
       store(self.plan.sinkKeys, self.plan.sinkValues, .sink, head)
-      store(self.plan.keys[head], self.plan.values[head], .sealed, head)
       store(self.plan.exactKeys, self.plan.exactValues, .exact, head)
-      strips[slot(.decoded, head, .keys)] = Self.floatRows(of: self.plan.keys[head])
-      strips[slot(.decoded, head, .values)] = Self.floatRows(of: self.plan.values[head])
+      for (index, rung) in rungs.enumerated() {
+        store(rung.keys[head], rung.values[head], .sealed(index), head)
+        strips[slot(.decoded(index), head, .keys)] = Self.floatRows(of: rung.keys[head])
+        strips[slot(.decoded(index), head, .values)] = Self.floatRows(of: rung.values[head])
+      }
     }
   }
 
   deinit { strips.deallocate() }
 
   private func slot(_ kind: PageKind, _ head: Int, _ side: KVSide) -> Int {
-    ((kind.rawValue * headCount + head) * 2 + (side == .keys ? 0 : 1)) * Self.mostParts
+    ((kind.index * headCount + head) * 2 + (side == .keys ? 0 : 1)) * Self.mostParts
   }
 
   private func store(_ keys: StripCodec, _ values: StripCodec, _ kind: PageKind, _ head: Int) {
@@ -94,7 +117,7 @@ final class LayerKernels: @unchecked Sendable {
   func offsets(_ kind: PageKind, head: Int) -> PageLayout.Head {
     switch kind {
     case .sink: plan.sinkLayout.heads[head]
-    case .sealed: plan.pageLayout.heads[head]
+    case .sealed(let rung): plan.rungs[rung].pageLayout.heads[head]
     case .exact: plan.exactLayout.heads[head]
     case .decoded: decodedOffsets(head: head)
     }
@@ -105,7 +128,7 @@ final class LayerKernels: @unchecked Sendable {
     let layout =
       switch kind {
       case .sink: plan.sinkLayout
-      case .sealed, .decoded: plan.pageLayout
+      case .sealed(let rung), .decoded(let rung): plan.rungs[rung].pageLayout
       case .exact: plan.exactLayout
       }
     let next = head + 1 < headCount ? layout.heads[head + 1].keyCodes : layout.byteCount
@@ -113,18 +136,31 @@ final class LayerKernels: @unchecked Sendable {
   }
 
   private func decodedOffsets(head: Int) -> PageLayout.Head {
-    let keyBytes = Int(keyStrip(.decoded, head: head).pointee.code_bytes)
+    let keyBytes = Int(keyStrip(.decoded(0), head: head).pointee.code_bytes)
     return PageLayout.Head(keyCodes: 0, valueCodes: keyBytes, keySide: 0, valueSide: 0)
   }
 
   /// Bytes of one head's decoded page.
   func decodedByteCount(head: Int) -> Int {
-    Int(keyStrip(.decoded, head: head).pointee.code_bytes)
-      + Int(valueStrip(.decoded, head: head).pointee.code_bytes)
+    Int(keyStrip(.decoded(0), head: head).pointee.code_bytes)
+      + Int(valueStrip(.decoded(0), head: head).pointee.code_bytes)
   }
 
   /// Whether attention must decode sealed pages of this head because a host's codec encoded them.
-  func decodes(head: Int) -> Bool {
-    plan.keys[head].custom != nil || plan.values[head].custom != nil
+  func decodes(head: Int, rung: Int) -> Bool {
+    plan.rungs[rung].keys[head].custom != nil || plan.rungs[rung].values[head].custom != nil
+  }
+
+  /// Whether that is so for a page of any age.
+  func everDecodes(head: Int) -> Bool {
+    plan.rungs.indices.contains { decodes(head: head, rung: $0) }
+  }
+
+  /// A codec of the head's values that rotates them, all of which do so alike; `nil` if none does.
+  func rotatingValues(head: Int) -> StripCodec? {
+    for rung in plan.rungs where rung.values[head].description.rotation != .none {
+      return rung.values[head]
+    }
+    return nil
   }
 }

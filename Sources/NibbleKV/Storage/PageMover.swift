@@ -110,7 +110,8 @@ struct PageMover {
   }
 
   private func elementBytes(isSealed: Bool) -> Int {
-    let strips = isSealed ? plan.keys + plan.values : [plan.exactKeys, plan.exactValues]
+    let strips =
+      isSealed ? plan.rungs.flatMap { $0.keys + $0.values } : [plan.exactKeys, plan.exactValues]
     guard strips.allSatisfy(\.description.isExactRows) else { return 1 }
     return strips.allSatisfy { $0.description == .float32 } ? 4 : 2
   }

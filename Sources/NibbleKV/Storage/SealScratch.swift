@@ -12,7 +12,7 @@ final class SealScratch: @unchecked Sendable {
   private let sums: UnsafeMutablePointer<Double>
 
   fileprivate init(plan: Plan) {
-    let codecs = plan.layers.flatMap { $0.keys + $0.values }
+    let codecs = plan.layers.flatMap(\.rungs).flatMap { $0.keys + $0.values }
     rows = .allocate(capacity: codecs.map(\.valueCount).max() ?? 0)
     mean = .allocate(capacity: plan.shape.headDim)
     sums = .allocate(capacity: plan.shape.headDim)

@@ -25,7 +25,7 @@ final class SpillFile: Sendable {
   private let state = Mutex(State())
 
   private struct State {
-    var space = FileSpace()
+    var space = Space()
     var usedBytes = 0
     /// Bytes of the pages that are stored.
     var pageBytes = 0
@@ -101,9 +101,10 @@ final class SpillFile: Sendable {
           limitBytes: limit
         )
       }
+      guard let offset = state.space.take(count) else { throw .outOfMemory(bytes: count) }
       state.usedBytes += count
       state.pageBytes += pageBytes
-      return state.space.take(count)
+      return offset
     }
   }
 

@@ -1,17 +1,27 @@
-/// Which stretches of a file are free.
+/// Which stretches of a slab or of a file are free.
 ///
-/// Space is taken first fit; what is given back is joined with its neighbours, and the file's end moves down with it.
-struct FileSpace: Sendable {
-  /// Bytes from the start of the file to behind its last stretch in use.
+/// Space is taken first fit; what is given back is joined with its neighbours, and the end moves down with it.
+struct Space: Sendable {
+  /// Bytes that there are at most.
+  let limit: Int
+  /// Bytes from the start to behind the last stretch in use.
   private(set) var end = 0
   /// Free stretches below the end, in order, none touching another.
   private(set) var free: [Range<Int>] = []
 
-  /// Takes a stretch of `count` bytes, and returns where it begins.
+  init(limit: Int = .max) {
+    self.limit = limit
+  }
+
+  /// Whether nothing is in use.
+  var isEmpty: Bool { end == 0 }
+
+  /// Takes a stretch of `count` bytes, and returns where it begins; `nil` if there is none.
   ///
   /// - Complexity: O(free stretches).
-  mutating func take(_ count: Int) -> Int {
+  mutating func take(_ count: Int) -> Int? {
     guard let index = free.firstIndex(where: { $0.count >= count }) else {
+      guard count <= limit - end else { return nil }
       defer { end += count }
       return end
     }
