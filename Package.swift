@@ -36,6 +36,7 @@ let package = Package(
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
     .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
     .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+    .package(url: "https://github.com/apple/swift-metrics", from: "2.13.0"),
     .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
   ],
   targets: [
@@ -58,6 +59,7 @@ let package = Package(
         "CNibble", "NibbleCodec", "NibbleFiles", "NibblePolicy",
         .product(name: "Crypto", package: "swift-crypto"),
         .product(name: "Logging", package: "swift-log"),
+        .product(name: "CoreMetrics", package: "swift-metrics"),
         .target(name: "CLZ4", condition: .when(traits: ["LZ4"])),
       ],
       swiftSettings: swiftSettings
@@ -118,7 +120,10 @@ let package = Package(
     ),
     .testTarget(
       name: "NibbleKVTests",
-      dependencies: ["NibbleKV", "CNibble", "CTestSupport"],
+      dependencies: [
+        "NibbleKV", "CNibble", "CTestSupport",
+        .product(name: "MetricsTestKit", package: "swift-metrics"),
+      ],
       swiftSettings: swiftSettings
     ),
     .testTarget(

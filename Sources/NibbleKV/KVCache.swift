@@ -82,10 +82,11 @@ public final class KVCache: Sendable {
     gatherer = gathersStatistics ? StatisticsGatherer(plan: plan) : nil
     prefixes = PrefixIndex(
       plan: plan,
-      byteLimit: prefixLimit.map { $0.byteLimit ?? .max } ?? budget.byteLimit.map { $0 / 4 } ?? 1
-        << 30
+      byteLimit: Self.prefixBytes(limit: prefixLimit, budget: budget),
+      telemetry: pool.telemetry
     )
-    spill = try disk.map { disk throws(KVError) in try SpillFile(disk) }
+    let telemetry = pool.telemetry
+    spill = try disk.map { disk throws(KVError) in try SpillFile(disk, telemetry: telemetry) }
     scratch = try ScratchStore(pool: pool, workers: count, headDim: model.headDim)
     pool.setReclaimer { [weak self] in self?.reclaim() ?? false }
     if let refused = nibble_refused_isa() {

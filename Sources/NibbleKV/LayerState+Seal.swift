@@ -24,6 +24,7 @@ extension LayerWriter {
       state.replace(state.sealedCount + offset, with: page)
     }
     state.sealedCount = due
+    pool.telemetry.noteSealed(pages: targets.count)
   }
 
   /// Encodes as much of the page that will be sealed next as the number of tokens asks for.

@@ -16,6 +16,7 @@ final class PagePool: Sendable {
   private let budget: ByteBudget
   private let state = Mutex(State())
   private let reclaimer = Mutex<Reclaimer?>(nil)
+  let telemetry: Telemetry
 
   /// Makes room; `false` if there is nothing left that it can do.
   typealias Reclaimer = @Sendable () -> Bool
@@ -26,8 +27,9 @@ final class PagePool: Sendable {
     var slabs: [Slab] = []
   }
 
-  init(budget: ByteBudget) {
+  init(budget: ByteBudget, telemetry: Telemetry = Telemetry()) {
     self.budget = budget
+    self.telemetry = telemetry
   }
 
   /// Bytes of slabs and of working memory.
@@ -38,7 +40,13 @@ final class PagePool: Sendable {
 
   /// Says how to make room when the budget is exhausted.
   func setReclaimer(_ reclaimer: @escaping Reclaimer) {
-    self.reclaimer.withLock { $0 = reclaimer }
+    self.reclaimer.withLock {
+      $0 = { [telemetry] in
+        let hasMadeRoom = reclaimer()
+        if !hasMadeRoom { telemetry.noteBudgetExhausted() }
+        return hasMadeRoom
+      }
+    }
   }
 
   /// Takes pages of several sizes, all or none.
@@ -70,7 +78,9 @@ final class PagePool: Sendable {
   ) throws(KVError) -> Result {
     while true {
       do throws(KVError) {
-        return try state.withLock(body)
+        let result = try state.withLock(body)
+        telemetry.memoryBytes.note { heldBytes }
+        return result
       } catch {
         // Outside the lock: whatever is let go of comes back here.
         guard isAllowed, case .budgetExceeded = error, let reclaimer = reclaimer.withLock({ $0 }),
@@ -83,6 +93,7 @@ final class PagePool: Sendable {
   /// Ends a charge.
   func discharge(bytes: Int) {
     state.withLock { $0.heldBytes -= bytes }
+    telemetry.memoryBytes.note { heldBytes }
   }
 
   fileprivate func giveBack(_ place: Place) {
@@ -92,7 +103,7 @@ final class PagePool: Sendable {
       place.release()
       return state.removeIfEmpty(place.slab)
     }
-    withExtendedLifetime(emptied) {}
+    if emptied != nil { telemetry.memoryBytes.note { heldBytes } }
   }
 
   // MARK: - All or none

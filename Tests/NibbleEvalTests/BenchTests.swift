@@ -116,6 +116,37 @@ import Testing
     #expect(throws: EvaluationError.self) { try benchmark.run(policies: [.float16], context: 8) }
   }
 
+  @Test func aPromptThatComesAgainIsMeasured() async throws {
+    var benchmark = PrefixBenchmark(model: TinyModel(), threads: 1)
+    benchmark.chunk = 50
+    benchmark.runs = 2
+    let policies = try Policy.list(argument: "float16,rotated:4@recent=16")
+    let rows = try await benchmark.run(policies: policies, tokens: 300)
+    #expect(rows.map(\.policy) == policies.map(\.label))
+    for row in rows {
+      #expect(row.runs == 2 && row.tokens == 300 && row.chunk == 50 && row.model == "tiny")
+      #expect(row.reusedTokens == 299 && row.sameLogits && row.prefixBytes > 0)
+      #expect(row.coldMinMicroseconds > 0 && row.coldMinMicroseconds <= row.coldMedianMicroseconds)
+      #expect(row.warmMinMicroseconds > 0 && row.warmMinMicroseconds <= row.warmMedianMicroseconds)
+      #expect(row.ratio == row.coldMedianMicroseconds / row.warmMedianMicroseconds)
+    }
+    #expect(rows[1].prefixBytes < rows[0].prefixBytes)
+    #expect(
+      try keys(rows[0]) == [
+        "model", "policy", "tokens", "chunk", "threads", "isa", "runs", "cold_median_us",
+        "cold_min_us", "warm_median_us", "warm_min_us", "ratio", "reused_tokens", "prefix_bytes",
+        "same_logits",
+      ]
+    )
+    await #expect(throws: EvaluationError.self) {
+      try await benchmark.run(policies: policies, tokens: 1)
+    }
+    benchmark.runs = 0
+    await #expect(throws: EvaluationError.self) {
+      try await benchmark.run(policies: policies, tokens: 9)
+    }
+  }
+
   @Test func sealingIsCounted() throws {
     var benchmark = SealBenchmark(shape: benchmarkShape(2, 1), threads: 1)
     benchmark.layers = 3

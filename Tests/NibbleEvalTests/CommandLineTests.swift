@@ -13,7 +13,7 @@ struct CommandLineTests {
     ["eval", "--text", "no/such"], ["generate", "--prompt", "a", "--top-p", "2"],
     ["bench", "decode", "--context", "0"], ["bench", "decode", "--head-dim", "7"],
     ["bench", "prefill", "--chunk", "0"], ["bench", "seal", "--layers", "0"],
-    ["bench", "scaling", "--contexts", "0"],
+    ["bench", "scaling", "--contexts", "0"], ["bench", "prefix", "--tokens", "1"],
     [
       "bench", "scaling", "--contexts", "16777216", "--policies", "float32,float32,float32,float32",
     ],
@@ -52,6 +52,7 @@ struct CommandLineTests {
     ["bench", "memory", "--context", "1024", "--layers", "1", "--json"],
     ["bench", "prefill", "--context", "300", "--policies", "rotated:4", "--runs", "1", "--json"],
     ["bench", "seal", "--tokens", "200", "--policies", "rotated:4", "--runs", "1", "--json"],
+    ["bench", "prefix", "--tokens", "200", "--policies", "rotated:4", "--runs", "1", "--json"],
   ])
   func jsonIsOneObject(arguments: [String]) throws {
     let result = try Program.run(arguments)

@@ -178,6 +178,9 @@ import Testing
     let cache = try Self.cache(Policy(argument: "linear:4"), slabs: 3, calls: faults.calls)
     let rows = TokenRows(20_000, shape: Self.shape, seed: 1)
     let sequence = cache.makeSequence()
+    // Attention takes its working memory while there is some.
+    try Self.fill(sequence, TokenRows(9_000, shape: Self.shape, seed: 2))
+    _ = try Self.attended(sequence)
     faults.failsWrites.store(true, ordering: .relaxed)
     let error = #expect(throws: KVError.self) { try Self.fill(sequence, rows) }
     guard case .budgetExceeded = error else {

@@ -36,7 +36,7 @@ import Testing
 /// Sequences with their histories, and the workers that use them.
 private final class ServerLoad: Sendable {
   static let workers = 4
-  private static let leastSteps = 400
+  private static let leastSteps = 800
   private static let sequences = 32
   private static let shape = ModelShape(layers: 2, queryHeads: 4, kvHeads: 2, headDim: 64)
 

@@ -12,6 +12,8 @@ public struct GenerationReport: Encodable, Hashable, Sendable {
   public var text = ""
   /// Tokens of the prompt.
   public var promptTokens: Int
+  /// Of those, tokens that the cache remembered and that were not computed.
+  public var reusedTokens = 0
   /// Tokens that were generated.
   public var tokens = 0
   /// Generated tokens after the first, over the time that they took.
@@ -32,6 +34,7 @@ public struct GenerationReport: Encodable, Hashable, Sendable {
   private enum CodingKeys: String, CodingKey {
     case model, policy, text
     case promptTokens = "prompt_tokens"
+    case reusedTokens = "reused_tokens"
     case tokens
     case tokensPerSecond = "tokens_per_second"
     case timeToFirstTokenMicroseconds = "time_to_first_token_us"
@@ -90,7 +93,6 @@ public struct GenerationRun: Sendable {
       threads: threads,
       catalogue: catalogue
     )
-    let sequence = cache.makeSequence()
     var report = GenerationReport(
       model: host.model.name,
       policy: policy.label,
@@ -102,11 +104,16 @@ public struct GenerationRun: Sendable {
       model: host.model,
       tokenizer: tokenizer,
       promptTokens: promptTokens,
-      store: sequence,
+      cache: cache,
       options: options
     )
+    var statistics: TokenStatistics?
     for try await token in stream {
-      if report.tokens == 0 { firstToken = .now }
+      if report.tokens == 0 {
+        firstToken = .now
+        report.reusedTokens = token.statistics.reusedTokens
+      }
+      statistics = token.statistics
       report.tokens += 1
       report.text += token.text
       deliver(token.text)
@@ -117,13 +124,21 @@ public struct GenerationRun: Sendable {
     if report.tokens > 1, seconds > 0 {
       report.tokensPerSecond = Double(report.tokens - 1) / seconds
     }
-    let statistics = sequence.statistics
-    report.cacheBytes = statistics.totalBytes
-    report.exactCacheBytes = statistics.exactBytes
-    report.compressedTokens = statistics.compressedTokens
-    report.bitsPerValue =
-      statistics.bitsPerValue > 0 ? statistics.bitsPerValue : cache.plan.bitsPerValue
+    report.take(statistics, plan: cache.plan)
     return report
+  }
+}
+
+extension GenerationReport {
+  /// Takes what the sequence held when the last token was chosen, which is never appended.
+  fileprivate mutating func take(_ statistics: TokenStatistics?, plan: Plan) {
+    guard let statistics else { return }
+    let shape = plan.shape
+    cacheBytes = statistics.heldBytes
+    exactCacheBytes =
+      statistics.cachedTokens * shape.layers * shape.kvHeads * shape.headDim * 4
+    compressedTokens = statistics.compressedTokens
+    bitsPerValue = statistics.bitsPerValue > 0 ? statistics.bitsPerValue : plan.bitsPerValue
   }
 }
 

@@ -22,6 +22,7 @@ public struct DiskTier: Sendable {
 final class SpillFile: Sendable {
   private let file: PageFile
   private let limit: ByteBudget
+  private let telemetry: Telemetry
   private let state = Mutex(State())
 
   private struct State {
@@ -34,7 +35,8 @@ final class SpillFile: Sendable {
   /// Space is given out in whole blocks.
   private static let blockBytes = 4096
 
-  init(_ tier: DiskTier) throws(KVError) {
+  init(_ tier: DiskTier, telemetry: Telemetry = Telemetry()) throws(KVError) {
+    self.telemetry = telemetry
     do throws(FileError) {
       file = try PageFile.temporary(in: tier.folder, calls: tier.calls)
     } catch {
@@ -89,10 +91,12 @@ final class SpillFile: Sendable {
       // Nothing is stored: the space goes back to the file system.
       if state.usedBytes == 0 { try? file.truncate(to: 0) }
     }
+    telemetry.diskBytes.note { bytes.used }
   }
 
   private func take(_ count: Int, pageBytes: Int) throws(KVError) -> Int {
     let count = Self.blockEnd(count)
+    defer { telemetry.diskBytes.note { bytes.used } }
     return try state.withLock { state throws(KVError) in
       if let limit = limit.byteLimit, state.usedBytes + count > limit {
         throw .diskBudgetExceeded(

@@ -6,7 +6,7 @@ struct BenchCommand: ParsableCommand {
     commandName: "bench",
     abstract: "Measure speed and memory on this machine, with random rows.",
     subcommands: [
-      Decode.self, Prefill.self, Scaling.self, Seal.self, Encode.self, Memory.self,
+      Decode.self, Prefill.self, Prefix.self, Scaling.self, Seal.self, Encode.self, Memory.self,
     ]
   )
 }
