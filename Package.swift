@@ -106,6 +106,13 @@ let package = Package(
 
     // MARK: - Tests
     .target(name: "CTestSupport", path: "Tests/CTestSupport", cSettings: cSettings),
+    // Saves sessions until a test ends it.
+    .executableTarget(
+      name: "SessionSaver",
+      dependencies: ["NibbleKV"],
+      path: "Tests/SessionSaver",
+      swiftSettings: swiftSettings
+    ),
     .testTarget(
       name: "NibbleCodecTests",
       dependencies: ["NibbleCodec", "NibbleFiles", "CNibble"],
@@ -118,7 +125,7 @@ let package = Package(
     ),
     .testTarget(
       name: "NibbleKVTests",
-      dependencies: ["NibbleKV", "CNibble", "CTestSupport"],
+      dependencies: ["NibbleKV", "CNibble", "CTestSupport", "SessionSaver"],
       swiftSettings: swiftSettings
     ),
     .testTarget(
