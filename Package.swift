@@ -108,6 +108,13 @@ let package = Package(
 
     // MARK: - Tests
     .target(name: "CTestSupport", path: "Tests/CTestSupport", cSettings: cSettings),
+    // Saves sessions until a test ends it.
+    .executableTarget(
+      name: "SessionSaver",
+      dependencies: ["NibbleKV"],
+      path: "Tests/SessionSaver",
+      swiftSettings: swiftSettings
+    ),
     .testTarget(
       name: "NibbleCodecTests",
       dependencies: ["NibbleCodec", "NibbleFiles", "CNibble"],
@@ -121,7 +128,7 @@ let package = Package(
     .testTarget(
       name: "NibbleKVTests",
       dependencies: [
-        "NibbleKV", "CNibble", "CTestSupport",
+        "NibbleKV", "CNibble", "CTestSupport", "SessionSaver",
         .product(name: "MetricsTestKit", package: "swift-metrics"),
       ],
       swiftSettings: swiftSettings

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the system libraries that the package links: liblz4 and, on Linux, OpenBLAS with pkg-config.
-# Does nothing when they are there. `--developer` adds what the C sources are checked with: clang-format and, where
+# Does nothing when they are there. `--developer` adds what the C sources are checked with: clang-format, numpy for the second reader and, where
 # the machine is no 64-bit Arm, an emulator of one with the libc to build for it.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -38,6 +38,9 @@ install_with_apt() {
   fi
   if [ "$developer" = yes ] && ! command -v clang-format >/dev/null 2>&1; then
     missing+=(clang-format)
+  fi
+  if [ "$developer" = yes ] && ! python3 -c 'import numpy' >/dev/null 2>&1; then
+    missing+=(python3-numpy)
   fi
   if [ "$developer" = yes ] && [ "$(uname -m)" != aarch64 ]; then
     command -v qemu-aarch64-static >/dev/null 2>&1 || missing+=(qemu-user-static)

@@ -226,6 +226,7 @@ static void score_outliers(const nibble_rows *rows, int32_t first, const block_v
   const float *queries = rows->queries + (size_t)first * (size_t)channels;
   for (int32_t i = 0; i < keys->strip->outlier_count; i++) {
     const int32_t t = keys->outlier_index[i] / channels, d = keys->outlier_index[i] % channels;
+    if (t >= keys->strip->block_tokens) continue;  // a page from a file may say anything
     const float value = nibble_from_bfloat16(keys->outlier_value[i]);
     for (int32_t row = 0; row < count; row++)
       s->scores[row][keys->token + t] += queries[row * channels + d] * value;
@@ -340,6 +341,7 @@ static void weigh_outliers(const nibble_rows *rows, int32_t first, const nibble_
   float *accumulators = partial->accumulator + (size_t)first * (size_t)padded;
   for (int32_t i = 0; i < values->strip->outlier_count; i++) {
     const int32_t t = values->outlier_index[i] / channels, d = values->outlier_index[i] % channels;
+    if (t >= values->strip->block_tokens) continue;  // a page from a file may say anything
     const float value = nibble_from_bfloat16(values->outlier_value[i]);
     for (int32_t row = 0; row < count; row++)
       accumulators[row * padded + d] += s->scores[row][values->token + t] * value;

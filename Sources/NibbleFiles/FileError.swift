@@ -16,6 +16,14 @@ public enum FileError: Error, Hashable, Sendable {
   case hole(file: String, offset: Int, next: Int)
   /// Bytes of the file are not those that were written.
   case damaged(file: String, what: String, offset: UInt64)
+  /// The file is of another kind.
+  case notOfKind(file: String, expected: String)
+  /// The file was written in a version of its format that this library does not read.
+  case unknownVersion(file: String, version: UInt64, known: UInt64)
+  /// The file goes on behind what it says is its end.
+  case longer(file: String, byteCount: UInt64, expected: UInt64)
+  /// A number or text of the file is not possible there.
+  case invalidField(file: String, field: String, offset: UInt64, found: String, expected: String)
   /// The file lacks something, or holds what does not belong there.
   case wrongContent(file: String, reason: String)
 }
@@ -34,6 +42,14 @@ extension FileError: CustomStringConvertible {
       "\(file) has \(byteCount) bytes where at least \(needed) are needed; is it truncated?"
     case .damaged(let file, let what, let offset):
       "\(file) is damaged: \(what) at byte \(offset)"
+    case .notOfKind(let file, let expected):
+      "\(file) is not \(expected)"
+    case .unknownVersion(let file, let version, let known):
+      "\(file) has version \(version) of its format; this library reads version \(known)"
+    case .longer(let file, let byteCount, let expected):
+      "\(file) has \(byteCount) bytes where \(expected) belong to it"
+    case .invalidField(let file, let field, let offset, let found, let expected):
+      "\(file): \(field), at byte \(offset), is \(found); expected \(expected)"
     case .invalidJSON(let file, let reason), .wrongContent(let file, let reason):
       "\(file): \(reason)"
     case .invalidTensor(let file, let tensor, let reason):

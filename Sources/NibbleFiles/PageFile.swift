@@ -14,7 +14,7 @@ package final class PageFile: Sendable {
   /// The path that the file was opened by, for messages; the file may have lost that name since.
   package let path: String
   package let descriptor: Int32
-  private let calls: FileCalls
+  let calls: FileCalls
 
   /// Takes over an open descriptor.
   package init(descriptor: Int32, path: String, calls: FileCalls) {

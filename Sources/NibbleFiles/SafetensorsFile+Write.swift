@@ -37,12 +37,41 @@ extension SafetensorsFile {
     of tensors: [Content],
     metadata: [String: String]
   ) throws -> Data {
+    let entries = tensors.map { Entry(name: $0.name, element: .float32, shape: $0.shape) }
+    var data = try header(of: entries, metadata: metadata)
+    for tensor in tensors {
+      tensor.values.withUnsafeBytes { data.append(contentsOf: $0) }
+    }
+    return data
+  }
+
+  /// What a header says of a tensor.
+  package struct Entry: Sendable {
+    package var name: String
+    package var element: TensorElement
+    package var shape: [Int]
+
+    package init(name: String, element: TensorElement, shape: [Int]) {
+      self.name = name
+      self.element = element
+      self.shape = shape
+    }
+
+    /// Bytes of the values; elements have whole bytes.
+    package var byteCount: Int { shape.reduce(element.bitCount / 8, *) }
+  }
+
+  /// The start of a file whose tensors follow in the order given: eight bytes of the header's length, the header.
+  package static func header(
+    of tensors: [Entry],
+    metadata: [String: String]
+  ) throws -> Data {
     var entries: [String: Any] = ["__metadata__": metadata]
     var offset = 0
     for tensor in tensors {
-      let end = offset + 4 * tensor.values.count
+      let end = offset + tensor.byteCount
       entries[tensor.name] = [
-        "dtype": "F32", "shape": tensor.shape, "data_offsets": [offset, end],
+        "dtype": tensor.element.rawValue, "shape": tensor.shape, "data_offsets": [offset, end],
       ]
       offset = end
     }
@@ -54,9 +83,6 @@ extension SafetensorsFile {
     header.append(Data(repeating: UInt8(ascii: " "), count: (64 - (8 + header.count) % 64) % 64))
     var data = withUnsafeBytes(of: UInt64(header.count).littleEndian) { Data($0) }
     data.append(header)
-    for tensor in tensors {
-      tensor.values.withUnsafeBytes { data.append(contentsOf: $0) }
-    }
     return data
   }
 

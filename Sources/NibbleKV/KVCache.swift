@@ -3,6 +3,7 @@ import Dispatch
 internal import Logging
 public import NibbleCodec
 public import NibblePolicy
+import Synchronization
 
 #if canImport(Glibc)
 import Glibc
@@ -29,6 +30,7 @@ public final class KVCache: Sendable {
   let sequences = SequenceRegistry()
   let spill: SpillFile?
   let prefixes: PrefixIndex
+  private let digest = Mutex<[UInt8]?>(nil)
 
   /// Most threads that a cache may use.
   public static let threadLimit = Plan.threadLimit
@@ -123,6 +125,14 @@ public final class KVCache: Sendable {
       return try Calibration(statistics: gatherer.statistics, fingerprint: shape.fingerprint)
     } catch {
       throw .codec(error)
+    }
+  }
+
+  /// The digest of the calibration in use, taken once; `nil` if there is none.
+  var calibrationDigest: [UInt8]? {
+    digest.withLock { digest in
+      if digest == nil { digest = plan.calibration?.digest }
+      return digest
     }
   }
 

@@ -42,6 +42,10 @@ public enum KVError: Error, Sendable {
   case policy(PolicyError)
   /// A codec failed.
   case codec(CodecError)
+  /// A session was saved with another model.
+  case otherModel(file: String, field: String, found: String, expected: String)
+  /// A session was saved under another plan.
+  case otherPlan(file: String, field: String, found: String, expected: String)
   /// A file could not be used.
   case file(FileError)
 }
@@ -88,6 +92,10 @@ extension KVError: CustomStringConvertible {
       "the system refused \(bytes) bytes"
     case .policy(let error): "\(error)"
     case .codec(let error): "\(error)"
+    case .otherModel(let file, let field, let found, let expected):
+      "\(file) was saved with another model: \(field) is \(found); this cache has \(expected)"
+    case .otherPlan(let file, let field, let found, let expected):
+      "\(file) was saved under another policy: \(field) is \(found); this cache has \(expected)"
     case .file(let error): "\(error)"
     }
   }

@@ -8,12 +8,15 @@ public final class KVSequence: KeyValueStore {
   /// The cache that holds the pages.
   public let cache: KVCache
   private let state: Mutex<SequenceState>
+  /// The file that the sequence is saved in; always locked before the state.
+  let session: Mutex<SessionLink?>
   /// When the sequence was used, by the registry's clock.
   let lastUse = Atomic(0)
 
-  init(cache: KVCache, state: SequenceState) {
+  init(cache: KVCache, state: SequenceState, session: SessionLink? = nil) {
     self.cache = cache
     self.state = Mutex(state)
+    self.session = Mutex(session)
     cache.sequences.add(self)
     noteUse()
   }
@@ -182,9 +185,18 @@ public final class KVSequence: KeyValueStore {
   ///
   /// A layer with a sliding window has dropped what lay behind it; at least the policy's `recent` tokens can be taken back.
   ///
+  /// A save that goes on at the same time is waited for.
+  ///
   /// - Throws: ``KVError/positionOutOfRange(position:tokens:)``, ``KVError/positionDropped(layer:position:firstHeld:)``, or an
   ///   exceeded budget; nothing is forgotten then.
   public func truncate(to tokenCount: Int) throws(KVError) {
+    try session.withLock { session throws(KVError) in
+      try forget(from: tokenCount)
+      session?.keepTokens(tokenCount)
+    }
+  }
+
+  private func forget(from tokenCount: Int) throws(KVError) {
     try withState { state throws(KVError) in
       let count = state.tokenCount
       guard tokenCount >= 0, tokenCount <= count else {

@@ -109,14 +109,65 @@ struct LayerMeans: Sendable {
       }
     }
 
+    private func range(_ strip: Int) -> Range<Int> { strip * dim..<(strip + 1) * dim }
+
+    func saved(_ strip: Int) -> SessionIndex.Means.Sums {
+      SessionIndex.Means.Sums(
+        pages: pages[strip],
+        sums: Array(sums[range(strip)]),
+        squares: Array(squares[range(strip)])
+      )
+    }
+
+    mutating func restore(_ strip: Int, _ saved: SessionIndex.Means.Sums) {
+      pages[strip] = saved.pages
+      sums.replaceSubrange(range(strip), with: saved.sums)
+      squares.replaceSubrange(range(strip), with: saved.squares)
+    }
+
     func estimate(_ strip: Int) -> [Float] {
       let count = pages[strip]
-      return (strip * dim..<(strip + 1) * dim).map { index in
+      return range(strip).map { index in
         let mean = sums[index] / count
         guard count > 1, mean != 0 else { return Float(mean) }
         let variance = max(0, squares[index] / count - mean * mean) * count / (count - 1)
         return Float(mean * max(0, 1 - variance / (count * mean * mean)))
       }
+    }
+  }
+
+  // MARK: - Files
+
+  /// What was learned of strips, as a file has it; they are counted head by head, keys before values.
+  func saved(strips: [Int]) -> SessionIndex.Means {
+    SessionIndex.Means(
+      strips: strips.map(trackers.saved),
+      frames: frames.map { frame in
+        SessionIndex.Means.Frame(
+          firstPage: frame.firstPage,
+          vectors: strips.map {
+            ($0 % 2 == 0 ? frame.means.keys[$0 / 2] : frame.means.values[$0 / 2]) ?? []
+          }
+        )
+      }
+    )
+  }
+
+  /// Takes what a file has; `nil` if no codec of the layer removes a mean.
+  init?(_ saved: SessionIndex.Means, plan: Plan.Layer, strips: [Int]) {
+    self.init(plan: plan)
+    for (strip, sums) in zip(strips, saved.strips) { trackers.restore(strip, sums) }
+    frames = saved.frames.map { frame in
+      let none = [[Float]?](repeating: nil, count: plan.keys.count)
+      var means = StripMeans(keys: none, values: none)
+      for (strip, vector) in zip(strips, frame.vectors) {
+        if strip % 2 == 0 {
+          means.keys[strip / 2] = vector
+        } else {
+          means.values[strip / 2] = vector
+        }
+      }
+      return Frame(firstPage: frame.firstPage, means: means)
     }
   }
 }

@@ -70,6 +70,8 @@ public struct Plan: Sendable {
   public let notes: [String]
   /// Tokens that the sink page has room for: the smallest page length that holds the sinks.
   public let sinkPageTokens: Int
+  /// The calibration that some of the codecs use; `nil` if none does.
+  package let calibration: Calibration?
 
   /// Resolves a policy.
   ///
@@ -94,6 +96,9 @@ public struct Plan: Sendable {
     self.shape = shape
     sinkPageTokens = pageTokens(holding: policy.sinks)
     layers = try resolver.layers(sinkPageTokens: sinkPageTokens)
+    calibration =
+      layers.contains { ($0.keys + $0.values).contains(where: \.description.needsCalibration) }
+      ? catalogue.calibration : nil
     entries = resolver.entries(of: layers)
     notes = resolver.notes
   }

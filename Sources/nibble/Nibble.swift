@@ -1,5 +1,6 @@
 import ArgumentParser
 import Logging
+import NibbleKV
 
 /// The command line.
 ///
@@ -17,10 +18,10 @@ struct Nibble: AsyncParsableCommand {
       Without --model, the embedded model of the repository is used. With --json, a command \
       prints one JSON object; Specs/cli.md lists the fields.
       """,
-    version: "0.1.0",
+    version: NibbleKVVersion.text,
     subcommands: [
       GenerateCommand.self, EvalCommand.self, CompareCommand.self, BenchCommand.self,
-      PlanCommand.self, PolicyCommand.self, CalibrateCommand.self,
+      PlanCommand.self, PolicyCommand.self, CalibrateCommand.self, SessionsCommand.self,
     ]
   )
 

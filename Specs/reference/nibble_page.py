@@ -307,7 +307,7 @@ class Part:
         return EVEN_UNIT if self.strip.codec.bits == 8 else table(self.strip, None)[1]
 
 
-def page_offsets(heads):
+def page_offsets(heads, has_summaries=False):
     """Byte offsets of each head's strips, and the page's bytes. `heads`: pairs (keys, values)."""
     offset, result = 0, []
     for keys, values in heads:
@@ -315,7 +315,10 @@ def page_offsets(heads):
         key_side = value_codes + values.code_bytes
         value_side = key_side + keys.side_bytes
         result.append((offset, value_codes, key_side, value_side))
-        offset = (value_side + values.side_bytes + LINE - 1) // LINE * LINE
+        end = value_side + values.side_bytes
+        if has_summaries and keys.codec.name not in ROWS + OPAQUE and values.codec.name not in OPAQUE:
+            end += (2 * keys.channels + 2 * -(-keys.channels // 16) + 3) // 4 * 4
+        offset = (end + LINE - 1) // LINE * LINE
     return result, offset
 
 

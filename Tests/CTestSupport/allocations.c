@@ -14,9 +14,11 @@
 
 static _Thread_local bool thread_is_watched;
 static atomic_long allocations;
+static atomic_size_t largest;
 
 void test_watch_thread(bool is_watched) { thread_is_watched = is_watched; }
 long test_allocations(void) { return atomic_load(&allocations); }
+size_t test_largest_allocation(void) { return atomic_exchange(&largest, 0); }
 
 #if defined(__GLIBC__) && !defined(HAS_SANITIZER)
 
@@ -27,37 +29,41 @@ extern void *__libc_calloc(size_t count, size_t bytes);
 extern void *__libc_realloc(void *old, size_t bytes);
 extern void *__libc_memalign(size_t alignment, size_t bytes);
 
-static void count(void) {
-  if (thread_is_watched) atomic_fetch_add(&allocations, 1);
+static void count(size_t bytes) {
+  if (!thread_is_watched) return;
+  atomic_fetch_add(&allocations, 1);
+  size_t most = atomic_load(&largest);
+  while (bytes > most && !atomic_compare_exchange_weak(&largest, &most, bytes)) {
+  }
 }
 
 void *malloc(size_t bytes) {
-  count();
+  count(bytes);
   return __libc_malloc(bytes);
 }
 
 void *calloc(size_t number, size_t bytes) {
-  count();
+  count(number * bytes);
   return __libc_calloc(number, bytes);
 }
 
 void *realloc(void *old, size_t bytes) {
-  count();
+  count(bytes);
   return __libc_realloc(old, bytes);
 }
 
 void *memalign(size_t alignment, size_t bytes) {
-  count();
+  count(bytes);
   return __libc_memalign(alignment, bytes);
 }
 
 void *aligned_alloc(size_t alignment, size_t bytes) {
-  count();
+  count(bytes);
   return __libc_memalign(alignment, bytes);
 }
 
 int posix_memalign(void **result, size_t alignment, size_t bytes) {
-  count();
+  count(bytes);
   void *memory = __libc_memalign(alignment, bytes);
   if (!memory) return ENOMEM;
   *result = memory;

@@ -83,6 +83,70 @@ struct CommandLineTests {
     }
   }
 
+  @Test func sessions() throws {
+    func object(_ arguments: [String], status: Int32 = 0) throws -> [String: Any] {
+      let result = try Program.run(["sessions"] + arguments + ["--json"])
+      #expect(result.status == status, "\(result.errors)")
+      let data = Data(result.output.utf8)
+      return try #require(try JSONSerialization.jsonObject(with: data) as? [String: Any])
+    }
+    let folder = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
+      .appendingPathComponent("../../Specs/vectors/sessions").standardizedFileURL.path
+    let example = "\(folder)/example.session"
+    let list = try object(["list", folder])
+    let rows = try #require(list["rows"] as? [[String: Any]])
+    let row = try #require(rows.first { $0["file"] as? String == "example.session" })
+    #expect(Set(row.keys) == ["file", "bytes", "tokens", "generation", "fingerprint", "error"])
+    #expect(row["tokens"] as? Int == 17)
+    // What is no session is not in the list; what is a damaged one is.
+    #expect(!rows.contains { $0["file"] as? String == "a-text.session" })
+    #expect(rows.contains { $0["file"] as? String == "cut-off.session" && $0["error"] is String })
+    let show = try object(["show", example])
+    #expect(
+      Set(show.keys) == [
+        "path", "bytes", "generation", "tokens", "token_ids", "layers", "query_heads", "kv_heads",
+        "head_dim", "fingerprint", "page_tokens", "sinks", "recent", "codecs", "calibration",
+        "pages",
+        "page_bytes", "unused_bytes", "unfinished_bytes", "library_version", "policy",
+      ]
+    )
+    #expect(show["codecs"] as? [String] == ["float32", "linear:4"])
+    let verified = try object(["verify", example])
+    #expect(Set(verified.keys) == ["path", "pages", "page_bytes", "faults"])
+    #expect((verified["faults"] as? [String])?.isEmpty == true)
+    for name in ["damaged-page", "older-index", "short-frame"] {
+      let verified = try object(["verify", "\(folder)/\(name).session"], status: 1)
+      #expect((verified["faults"] as? [String])?.count == 1)
+    }
+    #expect(try Program.run(["sessions", "verify", "\(folder)/flags.session"]).status == 1)
+  }
+
+  @Test func exportedRowsAreThoseOfTheSession() throws {
+    let folder = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
+      .appendingPathComponent("../../Specs/vectors/sessions").standardizedFileURL.path
+    let out = FileManager.default.temporaryDirectory
+      .appendingPathComponent("\(UUID().uuidString).safetensors")
+    defer { try? FileManager.default.removeItem(at: out) }
+    let result = try Program.run([
+      "sessions", "export", "\(folder)/example.session", "--out", out.path,
+    ])
+    #expect(result.status == 0 && result.output.contains("3 tensors, 17 tokens"))
+    let data = try Data(contentsOf: out)
+    let start = 8 + Int(data.prefix(8).withUnsafeBytes { $0.load(as: UInt64.self) })
+    let header = try #require(
+      try JSONSerialization.jsonObject(with: data[8..<start]) as? [String: [String: Any]]
+    )
+    #expect(header["layers.0.values"]?["shape"] as? [Int] == [17, 1, 8])
+    #expect(header["token_ids"]?["dtype"] as? String == "I32")
+    let offsets = try #require(header["layers.0.keys"]?["data_offsets"] as? [Int])
+    let keys = data[(start + offsets[0])..<(start + offsets[1])].withUnsafeBytes {
+      Array($0.bindMemory(to: Float.self))
+    }
+    // The rows of the example in Specs/page-layout.md; the last token is exact.
+    #expect(Array(keys[..<8]) == [-1.5, -1, -0.5, 0, 0.5, 1, 1.5, 6])
+    #expect(Array(keys[128...]) == [-1.5, -1, -0.5, 0, 0.5, 1, 1.5, 6])
+  }
+
   @Test func generationIsGreedyAndSeeded() throws {
     let arguments = ["generate", "--prompt", "The boat", "--max-tokens", "8", "--policy", "exact"]
     let first = try Program.run(arguments)

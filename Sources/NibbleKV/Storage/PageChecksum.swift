@@ -4,21 +4,34 @@ internal import Crypto
 ///
 /// The one hash of the library: the processor's instructions make it about as fast as memory is written, and no other system
 /// library is needed for it.
-struct PageChecksum: Hashable, Sendable {
-  let bytes: [UInt8]
+package struct PageChecksum: Hashable, Sendable {
+  package let bytes: SIMD16<UInt8>
 
-  static let byteCount = 16
+  package static let byteCount = 16
 
   /// Takes a checksum that was stored.
-  init(bytes: [UInt8]) {
-    precondition(bytes.count == Self.byteCount)
+  package init(bytes: SIMD16<UInt8>) {
     self.bytes = bytes
   }
 
   /// The checksum of bytes.
-  init(of source: UnsafeRawBufferPointer) {
-    var hash = SHA256()
-    hash.update(bufferPointer: source)
-    bytes = Array(hash.finalize().prefix(Self.byteCount))
+  package init(of source: UnsafeRawBufferPointer) {
+    var bytes = SIMD16<UInt8>()
+    for (index, byte) in digest(of: source).prefix(Self.byteCount).enumerated() {
+      bytes[index] = byte
+    }
+    self.bytes = bytes
   }
+}
+
+/// The SHA-256 of bytes: 32 bytes.
+func digest(of source: UnsafeRawBufferPointer) -> [UInt8] {
+  var hash = SHA256()
+  hash.update(bufferPointer: source)
+  return Array(hash.finalize())
+}
+
+/// The SHA-256 of bytes: 32 bytes.
+func digest(of source: some Sequence<UInt8>) -> [UInt8] {
+  Array(source).withUnsafeBytes { digest(of: $0) }
 }

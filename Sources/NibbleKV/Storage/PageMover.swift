@@ -109,7 +109,8 @@ struct PageMover {
     }
   }
 
-  private func elementBytes(isSealed: Bool) -> Int {
+  /// Bytes of one number in pages of exact rows; 1 in pages of codes.
+  func elementBytes(isSealed: Bool) -> Int {
     let strips =
       isSealed ? plan.rungs.flatMap { $0.keys + $0.values } : [plan.exactKeys, plan.exactValues]
     guard strips.allSatisfy(\.description.isExactRows) else { return 1 }

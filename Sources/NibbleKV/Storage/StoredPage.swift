@@ -76,6 +76,15 @@ final class StoredPage: Sendable {
     }
   }
 
+  /// The bytes as the file has them.
+  ///
+  /// - Throws: ``FileError`` if the file cannot be read or its bytes are not those that were written.
+  func storedBytesOfFile() throws(FileError) -> [UInt8] {
+    let bytes = try file.bytes(offset..<offset + storedBytes)
+    if let failure = bytes.withUnsafeBytes({ failure(of: $0) }) { throw failure }
+    return bytes
+  }
+
   private func readAll(into target: UnsafeMutableRawBufferPointer) throws(FileError) {
     if encoding == .raw {
       guard storedBytes == byteCount else { throw damaged("a page's length") }
@@ -100,9 +109,14 @@ final class StoredPage: Sendable {
   }
 
   private func verify(_ bytes: UnsafeRawBufferPointer) throws(FileError) {
-    guard !isVerified.load(ordering: .acquiring) else { return }
-    guard PageChecksum(of: bytes) == checksum else { throw damaged("a page's checksum") }
+    if let failure = failure(of: bytes) { throw failure }
+  }
+
+  private func failure(of bytes: UnsafeRawBufferPointer) -> FileError? {
+    guard !isVerified.load(ordering: .acquiring) else { return nil }
+    guard PageChecksum(of: bytes) == checksum else { return damaged("a page's checksum") }
     isVerified.store(true, ordering: .releasing)
+    return nil
   }
 
   private func damaged(_ what: String) -> FileError {

@@ -3,6 +3,7 @@
 #define CTESTSUPPORT_H
 
 #include <stdbool.h>
+#include <stddef.h>
 
 // Whether allocations can be counted: with glibc, and without a sanitizer, which brings an
 // allocator of its own.
@@ -11,6 +12,8 @@ bool test_can_count_allocations(void);
 void test_watch_thread(bool is_watched);
 // Allocations of all watched threads so far: calls of malloc, calloc, realloc and the like.
 long test_allocations(void);
+// Bytes of the largest of them since the last call.
+size_t test_largest_allocation(void);
 
 // Calls `body` in a fork of this process. Whether it returned true within `seconds`.
 bool test_in_fork(bool (*body)(void *context), void *context, unsigned seconds);
