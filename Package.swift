@@ -129,6 +129,7 @@ let package = Package(
       name: "NibbleKVTests",
       dependencies: [
         "NibbleKV", "CNibble", "CTestSupport", "SessionSaver",
+        .product(name: "CoreMetrics", package: "swift-metrics"),
         .product(name: "MetricsTestKit", package: "swift-metrics"),
       ],
       swiftSettings: swiftSettings

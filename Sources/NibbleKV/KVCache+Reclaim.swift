@@ -3,8 +3,8 @@ internal import Logging
 extension KVCache {
   /// Makes room in memory; `false` if there is nothing left to do.
   ///
-  /// Remembered prompts are forgotten first. Then idle sequences lose their pages to the disk tier, the least recently used first. A sequence that somebody uses right now
-  /// is not idle, and never waited for. At last the pages of idle sequences are encoded again to their next age before their time, if the
+  /// Of remembered prompts goes first what no sequence uses. Then idle sequences lose their pages to the disk tier, the least
+  /// recently used first. A sequence that somebody uses right now is not idle, and never waited for. At last the pages of idle sequences are encoded again to their next age before their time, if the
   /// policy has ages.
   func reclaim() -> Bool {
     if prefixes.releaseOldest() { return true }
