@@ -146,13 +146,21 @@ class Layer:
     count: int  # pages
     sealed: int
     dropped: int
-    sizes: tuple  # bytes of sealed pages, exact pages, the sink page
+    exact_size: int  # bytes of an exact page
+    sink_size: int
+    sizes: list  # bytes of sealed pages, by rung
+    aged: list = field(default_factory=list)  # pages of at least each later rung
     sink: Page | None = None
     pages: list = field(default_factory=list)  # from the dropped ones on
     frames: list = field(default_factory=list)  # first page, vectors of the centred strips
 
     def size(self, index):
-        return self.sizes[2 if index < 0 else 0 if index < self.sealed else 1]
+        if index < 0:
+            return self.sink_size
+        return self.sizes[self.rung(index)] if index < self.sealed else self.exact_size
+
+    def rung(self, index):
+        return sum(index < count for count in self.aged)
 
     def stored_pages(self):
         first = [(-1, self.sink)] if self.sink else []
@@ -189,9 +197,14 @@ class Index:
         self.codecs = [words.text(n) for n in lengths]
         words.pad()
         self.exact = self.codecs[exact]
-        strips = words.array("<u2", self.layer_count * 2 * self.heads)
-        need(np.all(strips < codecs), "codec of a strip")
-        self.strips = strips.reshape(self.layer_count, 2, self.heads)
+        counts = [number("rungs of a layer", 1, 5) for _ in range(self.layer_count)]
+        for count in counts:
+            ages = [number("age", 1 if i else 0, 1 << 24 if i else 0) for i in range(count)]
+            need(all(a < b for a, b in zip(ages, ages[1:])), "ages")
+        # By layer and rung: arrays (sides, heads).
+        self.strips = [[words.array("<u2", 2 * self.heads) for _ in range(n)] for n in counts]
+        need(all(np.all(s < codecs) for rungs in self.strips for s in rungs), "codec of a strip")
+        self.strips = [[s.reshape(2, -1) for s in rungs] for rungs in self.strips]
         self.ids = words.array("<i4", ids)
         need(np.all(self.ids >= 0), "a token id")
         self.layers = [self.read_layer(i, words, block) for i in range(self.layer_count)]
@@ -200,20 +213,20 @@ class Index:
         need(ids <= min(layer.tokens for layer in self.layers), "token ids")
         self.check_space(block)
 
-    def codec(self, layer, side, head):
-        return self.codecs[self.strips[layer, side, head]]
+    def codec(self, layer, side, head, rung=0):
+        return self.codecs[self.strips[layer][rung][side, head]]
 
     def centred(self, layer):
         """Pairs (head, side) of the layer's centred strips."""
         strips = [(head, side) for head in range(self.heads) for side in (0, 1)]
-        return [s for s in strips if "mean=removed" in self.codec(layer, s[1], s[0]).split()[1:]]
+        return [s for s in strips if removes_mean(self.codec(layer, s[1], s[0]))]
 
     def read_layer(self, number, words, block):
         tokens = words.number("tokens", 0, 1 << 24)
         paged = max(0, tokens - self.sinks)
         count = -(-paged // self.page_tokens)
         words.number("pages", count, count)
-        full, codecs = paged // self.page_tokens, {self.codecs[i] for i in self.strips[number].flat}
+        full, codecs = paged // self.page_tokens, {self.codecs[i] for i in self.strips[number][0].flat}
         is_coded = codecs != {self.exact}
         sealed = words.number("sealed pages", 0, full if is_coded else 0)
         most = 0 if not self.windows[number] else sealed if is_coded else full
@@ -221,11 +234,13 @@ class Index:
         centred = self.centred(number) if sealed else []
         frames = words.number("frames", 1 if centred else 0, sealed if centred else 0)
         flags = words.number("flags of a layer", 0, 3)
-        sizes = tuple(words.number("bytes of a page", 64) for _ in range(3))
-        need(not any(size % 64 for size in sizes), "bytes of a page")
-        words.number("padding", 0, 0)
         need(flags == (1 if tokens and self.sinks else 0) + (2 if centred else 0), "flags")
-        layer = Layer(tokens, count, sealed, dropped, sizes)
+        rungs = len(self.strips[number])
+        exact, sink, *sizes = [words.number("bytes of a page", 64) for _ in range(2 + rungs)]
+        need(not any(size % 64 for size in [exact, sink, *sizes]), "bytes of a page")
+        layer = Layer(tokens, count, sealed, dropped, exact, sink, sizes)
+        for _ in range(rungs - 1):
+            layer.aged.append(words.number("aged pages", 0, min([sealed, *layer.aged])))
         if flags & 1:
             layer.sink = self.read_page(-1, layer, words, block)
         for index in range(dropped, count):
@@ -292,8 +307,8 @@ class Session:
         if index < 0:
             codecs, length, there = [(header.exact,) * 2] * header.heads, header.sink_tokens, header.sinks
         else:
-            sealed = index < header.layers[layer].sealed
-            codecs = [(header.codec(layer, 0, h), header.codec(layer, 1, h)) for h in heads]
+            sealed, rung = index < header.layers[layer].sealed, header.layers[layer].rung(index)
+            codecs = [tuple(header.codec(layer, side, h, rung) for side in (0, 1)) for h in heads]
             codecs = codecs if sealed else [(header.exact,) * 2] * header.heads
             length, there = header.page_tokens, tokens - header.sinks - index * header.page_tokens
         pairs = [(strip(k, False, header.dim, length), strip(v, True, header.dim, length)) for k, v in codecs]
@@ -316,7 +331,8 @@ class Session:
                     codes, side_data = offsets[head][side], offsets[head][2 + side]
                     bits = data[codes : codes + coded.code_bytes]
                     bits += data[side_data : side_data + coded.side_bytes]
-                    decoded = decode(coded, bits, means.get((head, side)))
+                    mean = means.get((head, side)) if coded.codec.mean else None
+                    decoded = decode(coded, bits, mean)
                     result[side, first : first + count, head] = decoded[:count]
         return result
 
@@ -331,6 +347,10 @@ class Session:
         for layer in self.index.layers:
             for index, page in layer.stored_pages():
                 self.page(page, layer.size(index))
+
+
+def removes_mean(codec):
+    return "mean=removed" in codec.split()[1:]
 
 
 @functools.cache

@@ -59,6 +59,7 @@ extension LayerState {
     dropPages(layer.droppedCount)
     tokenCount = layer.tokenCount
     sealedCount = layer.sealedCount
+    agedCounts = layer.agedCounts
     self.means = means
   }
 }

@@ -2,7 +2,8 @@ import NibblePolicy
 
 extension SessionIndex {
   static let headBytes = 96
-  static let layerBytes = 40
+  /// Most rungs of a layer.
+  static let rungLimit = 5
   static let pageBytes = 32
 
   /// Bits of the word `flags` of the head.
@@ -32,7 +33,11 @@ extension SessionIndex {
     for codec in plan.codecs { writer.append(UInt32(codec.utf8.count)) }
     for codec in plan.codecs { writer.append(contentsOf: codec.utf8) }
     writer.pad(to: 4)
-    for strip in plan.strips { writer.append(strip) }
+    for rungs in plan.rungs { writer.append(UInt32(rungs.count)) }
+    for rung in plan.rungs.joined() { writer.append(UInt32(rung.beyond)) }
+    for rung in plan.rungs.joined() {
+      for strip in rung.strips { writer.append(strip) }
+    }
     for token in tokens { writer.append(token) }
     for layer in layers { Self.append(layer, to: &writer) }
     return writer.bytes
@@ -56,11 +61,11 @@ extension SessionIndex {
     var flags: UInt32 = 0
     if layer.sinkPage != nil { flags |= LayerFlags.hasSinkPage }
     if layer.means != nil { flags |= LayerFlags.hasMeans }
-    let numbers = [
-      layer.tokenCount, layer.pageCount, layer.sealedCount, layer.droppedCount,
-      layer.means?.frames.count ?? 0, Int(flags), layer.pageBytes.sealed, layer.pageBytes.exact,
-      layer.pageBytes.sink, 0,
-    ]
+    let numbers =
+      [
+        layer.tokenCount, layer.pageCount, layer.sealedCount, layer.droppedCount,
+        layer.means?.frames.count ?? 0, Int(flags), layer.pageBytes.exact, layer.pageBytes.sink,
+      ] + layer.pageBytes.sealed + layer.agedCounts
     for number in numbers { writer.append(UInt32(number)) }
     for (_, page) in layer.storedPages {
       writer.append(UInt64(page.offset))

@@ -16,8 +16,13 @@ extension SessionIndex.Plan {
       return codecs.count - 1
     }
     exactRows = number(plan.policy.exact)
-    strips = plan.layers.flatMap { layer in
-      (layer.keys + layer.values).map { UInt16(number($0.description)) }
+    rungs = plan.layers.map { layer in
+      layer.rungs.map { rung in
+        Rung(
+          beyond: rung.beyond,
+          strips: (rung.keys + rung.values).map { UInt16(number($0.description)) }
+        )
+      }
     }
     self.codecs = codecs
     pageTokens = plan.policy.pageTokens
@@ -32,7 +37,7 @@ extension SessionIndex.Plan {
 extension SessionIndex.Layer.PageBytes {
   init(_ layer: Plan.Layer) {
     self.init(
-      sealed: layer.pageLayout.byteCount,
+      sealed: layer.rungs.map(\.pageLayout.byteCount),
       exact: layer.exactLayout.byteCount,
       sink: layer.sinkLayout.byteCount
     )
@@ -56,8 +61,8 @@ extension SessionIndex {
         throw .otherPlan(
           file: file,
           field: "bytes of pages of layer \(layer)",
-          found: "\([found.sealed, found.exact, found.sink])",
-          expected: "\([expected.sealed, expected.exact, expected.sink])"
+          found: "\(found.sealed + [found.exact, found.sink])",
+          expected: "\(expected.sealed + [expected.exact, expected.sink])"
         )
       }
     }
@@ -68,7 +73,7 @@ extension SessionIndex {
   private func differences(of found: ModelShape, _ expected: ModelShape) -> [Difference] {
     func text(_ fingerprint: String?) -> String { fingerprint.map { "'\($0)'" } ?? "none" }
     func text(_ windows: [Int?]) -> String { "\(windows.map { $0 ?? 0 })" }
-    let fields = [
+    let fields: [Difference] = [
       ("the fingerprint", text(found.fingerprint), text(expected.fingerprint)),
       ("the number of layers", "\(found.layers)", "\(expected.layers)"),
       ("the number of query heads", "\(found.queryHeads)", "\(expected.queryHeads)"),
@@ -76,13 +81,13 @@ extension SessionIndex {
       ("the head dimension", "\(found.headDim)", "\(expected.headDim)"),
       ("the list of sliding windows", text(found.slidingWindows), text(expected.slidingWindows)),
     ]
-    return fields.filter { $0.1 != $0.2 }
+    return fields.filter { $0.found != $0.expected }
   }
 
   /// The shapes are known to be equal.
   private func differences(of found: Plan, _ expected: Plan) -> [Difference] {
     func text(_ digest: [UInt8]?) -> String { digest.map(hexadecimal) ?? "none" }
-    var fields = [
+    var fields: [Difference] = [
       ("page_tokens", "\(found.pageTokens)", "\(expected.pageTokens)"),
       ("sinks", "\(found.sinks)", "\(expected.sinks)"),
       ("recent", "\(found.recent)", "\(expected.recent)"),
@@ -91,17 +96,28 @@ extension SessionIndex {
       ("whether pages have summaries", "\(found.hasSummaries)", "\(expected.hasSummaries)"),
       ("the calibration", text(found.calibrationDigest), text(expected.calibrationDigest)),
     ]
-    for strip in found.strips.indices {
-      let codecs = (
-        found.codecs[Int(found.strips[strip])], expected.codecs[Int(expected.strips[strip])]
-      )
-      guard codecs.0 != codecs.1 else { continue }
-      let layer = strip / (2 * shape.kvHeads)
-      let side = strip / shape.kvHeads % 2 == 0 ? "keys" : "values"
-      let place = "the codec of layer \(layer), KV head \(strip % shape.kvHeads), \(side)"
-      fields.append((place, codecs.0, codecs.1))
+    for layer in found.rungs.indices {
+      fields += differences(ofLayer: layer, found, expected)
     }
-    return fields.filter { $0.1 != $0.2 }
+    return fields.filter { $0.found != $0.expected }
+  }
+}
+
+extension SessionIndex {
+  private func differences(ofLayer layer: Int, _ found: Plan, _ expected: Plan) -> [Difference] {
+    let (a, b) = (found.rungs[layer], expected.rungs[layer])
+    var fields: [Difference] = [
+      ("the list of ages of layer \(layer)", "\(a.map(\.beyond))", "\(b.map(\.beyond))")
+    ]
+    for (number, (old, new)) in zip(a, b).enumerated() {
+      for (strip, codecs) in zip(old.strips, new.strips).enumerated() {
+        let side = strip < shape.kvHeads ? "keys" : "values"
+        let age = number == 0 ? "" : " at age \(number)"
+        let place = "the codec of layer \(layer), KV head \(strip % shape.kvHeads), \(side)\(age)"
+        fields.append((place, found.codecs[Int(codecs.0)], expected.codecs[Int(codecs.1)]))
+      }
+    }
+    return fields.filter { $0.found != $0.expected }
   }
 }
 

@@ -157,10 +157,62 @@ private struct Head {
       codecs.append(try reader.text(length, "codec \(codec)"))
     }
     try reader.pad(to: 4, "padding of the codecs")
-    let count = layers * 2 * kvHeads
-    try reader.require(count, of: 2, "codecs of the strips")
+    let rungs = try rungs(&reader)
+    return SessionIndex.Plan(
+      pageTokens: pageTokens,
+      sinks: sinks,
+      recent: recent,
+      sinkPageTokens: sinkPageTokens,
+      hasSummaries: flags & SessionIndex.Flags.hasSummaries != 0,
+      codecs: codecs,
+      exactRows: exactRows,
+      rungs: rungs,
+      calibrationDigest: flags & SessionIndex.Flags.hasCalibration != 0 ? calibrationDigest : nil
+    )
+  }
+
+  private func rungs(
+    _ reader: inout SessionReader
+  ) throws(FileError) -> [[SessionIndex.Plan.Rung]] {
+    var counts: [Int] = []
+    for layer in 0..<layers {
+      let range = 1...SessionIndex.rungLimit
+      counts.append(try reader.count(in: range, "rungs of layer \(layer)"))
+    }
+    var beyond: [[Int]] = []
+    for layer in 0..<layers {
+      var last: [Int] = []
+      for rung in 0..<counts[layer] {
+        let range = rung == 0 ? 0...0 : 1...ModelShape.tokenLimit
+        let age = try reader.count(in: range, "age of layer \(layer)")
+        guard age > last.last ?? -1 else {
+          throw reader.fault(
+            "age of layer \(layer)",
+            at: reader.position - 4,
+            found: "\(age)",
+            expected: "more than \(last[rung - 1])"
+          )
+        }
+        last.append(age)
+      }
+      beyond.append(last)
+    }
+    var rungs: [[SessionIndex.Plan.Rung]] = []
+    for layer in 0..<layers {
+      var ladder: [SessionIndex.Plan.Rung] = []
+      for age in beyond[layer] {
+        let strips = try strips(&reader)
+        ladder.append(SessionIndex.Plan.Rung(beyond: age, strips: strips))
+      }
+      rungs.append(ladder)
+    }
+    return rungs
+  }
+
+  private func strips(_ reader: inout SessionReader) throws(FileError) -> [UInt16] {
+    try reader.require(2 * kvHeads, of: 2, "codecs of the strips")
     var strips: [UInt16] = []
-    for strip in 0..<count {
+    for strip in 0..<2 * kvHeads {
       let codec = try reader.integer(UInt16.self, "codec of a strip")
       guard Int(codec) < codecCount else {
         throw reader.fault(
@@ -172,17 +224,7 @@ private struct Head {
       }
       strips.append(codec)
     }
-    return SessionIndex.Plan(
-      pageTokens: pageTokens,
-      sinks: sinks,
-      recent: recent,
-      sinkPageTokens: sinkPageTokens,
-      hasSummaries: flags & SessionIndex.Flags.hasSummaries != 0,
-      codecs: codecs,
-      exactRows: exactRows,
-      strips: strips,
-      calibrationDigest: flags & SessionIndex.Flags.hasCalibration != 0 ? calibrationDigest : nil
-    )
+    return strips
   }
 
   func tokens(_ reader: inout SessionReader) throws(FileError) -> [Int32] {
@@ -229,17 +271,25 @@ extension SessionIndex {
       place("mean vectors")
     )
     let flags = UInt32(try reader.count(in: 0...Int(LayerFlags.all), place("flags")))
-    let sizes = Layer.PageBytes(
-      sealed: try reader.pageBytes(place("bytes of a sealed page")),
+    try check(flags, tokenCount: tokenCount, hasMeans: hasMeans, layer: layer, reader)
+    var sizes = Layer.PageBytes(
+      sealed: [],
       exact: try reader.pageBytes(place("bytes of an exact page")),
       sink: try reader.pageBytes(place("bytes of the sink page"))
     )
-    try reader.zeros(4, place("padding"))
-    try check(flags, tokenCount: tokenCount, hasMeans: hasMeans, layer: layer, reader)
+    for _ in plan.rungs[layer] {
+      sizes.sealed.append(try reader.pageBytes(place("bytes of a sealed page")))
+    }
+    var agedCounts: [Int] = []
+    for _ in plan.rungs[layer].dropFirst() {
+      let most = agedCounts.last ?? sealedCount
+      agedCounts.append(try reader.count(in: 0...most, place("aged pages")))
+    }
     var result = Layer(
       tokenCount: tokenCount,
       pageCount: pageCount,
       sealedCount: sealedCount,
+      agedCounts: agedCounts,
       droppedCount: droppedCount,
       pageBytes: sizes,
       pages: []
@@ -272,7 +322,7 @@ extension SessionIndex {
     guard flags == expected else {
       throw reader.fault(
         "flags of layer \(layer)",
-        at: reader.position - Self.layerBytes + 20,
+        at: reader.position - 4,
         found: "\(flags)",
         expected: "\(expected)"
       )

@@ -28,10 +28,18 @@ package struct SessionIndex: Hashable, Sendable {
     package var codecs: [String]
     /// Which of them exact rows have.
     package var exactRows: Int
-    /// Which of them each strip has: layers, then keys before values, then KV heads.
-    package var strips: [UInt16]
+    /// What pages of each layer are sealed as, and what they become with age.
+    package var rungs: [[Rung]]
     /// The SHA-256 of the calibration's transforms, if the plan uses one.
     package var calibrationDigest: [UInt8]?
+
+    /// What sealed pages of one age are encoded with.
+    package struct Rung: Hashable, Sendable {
+      /// Pages all of whose tokens are older than so many of the newest are of this rung; 0 in the first.
+      package var beyond: Int
+      /// Which of the codecs each strip has: keys before values, then KV heads.
+      package var strips: [UInt16]
+    }
   }
 
   /// What a session has of one layer.
@@ -41,6 +49,8 @@ package struct SessionIndex: Hashable, Sendable {
     package var pageCount: Int
     /// How many pages, from the front, are sealed.
     package var sealedCount: Int
+    /// By rung from the second on: how many pages, from the front, are at least of that rung.
+    package var agedCounts: [Int]
     /// How many pages, from the front, are missing because no query sees them any more.
     package var droppedCount: Int
     package var pageBytes: PageBytes
@@ -52,13 +62,21 @@ package struct SessionIndex: Hashable, Sendable {
 
     /// Bytes of each kind of page.
     package struct PageBytes: Hashable, Sendable {
-      package var sealed, exact, sink: Int
+      /// By rung.
+      package var sealed: [Int]
+      package var exact, sink: Int
     }
 
     /// Bytes of the page at an index; the sink page is -1.
     package func byteCount(ofPage index: Int) -> Int {
       if index < 0 { return pageBytes.sink }
-      return index < sealedCount ? pageBytes.sealed : pageBytes.exact
+      return rung(ofPage: index).map { pageBytes.sealed[$0] } ?? pageBytes.exact
+    }
+
+    /// What a sealed page is encoded as; `nil` for an exact one.
+    func rung(ofPage index: Int) -> Int? {
+      guard (0..<sealedCount).contains(index) else { return nil }
+      return agedCounts.reduce(0) { $0 + (index < $1 ? 1 : 0) }
     }
 
     /// The pages that are there, by index; the sink page is -1.
@@ -108,9 +126,9 @@ extension SessionIndex {
   /// Tokens that every layer has.
   package var tokenCount: Int { layers.map(\.tokenCount).min() ?? 0 }
 
-  /// The codec of a strip, as text.
+  /// The codec of a strip when its page is sealed, as text.
   package func codec(layer: Int, head: Int, isKeys: Bool) -> String {
-    plan.codecs[Int(plan.strips[(layer * 2 + (isKeys ? 0 : 1)) * shape.kvHeads + head])]
+    plan.codecs[Int(plan.rungs[layer][0].strips[(isKeys ? 0 : shape.kvHeads) + head])]
   }
 
   /// Most pages that may have been dropped, of all layers.
@@ -118,8 +136,7 @@ extension SessionIndex {
 
   /// Whether a layer has pages that are sealed: not where all strips are exact rows as the tail is.
   func isCoded(layer: Int) -> Bool {
-    let strips = layer * 2 * shape.kvHeads..<(layer + 1) * 2 * shape.kvHeads
-    return plan.strips[strips].contains {
+    plan.rungs[layer][0].strips.contains {
       plan.codecs[Int($0)] != plan.codecs[plan.exactRows]
     }
   }

@@ -36,13 +36,14 @@ struct SessionLink: Sendable {
 
   /// Where the file has a page of the sequence as it is now; `nil` if it does not have it.
   ///
-  /// Pages change until they are full, and once more when they are sealed. The sink page is page -1.
-  func page(_ index: Int, ofLayer layer: Int, isSealed: Bool) -> SessionIndex.Page? {
+  /// Pages change until they are full, when they are sealed, and with each age: `rung` is what the page is encoded as now, `nil` for
+  /// an exact one. The sink page is page -1.
+  func page(_ index: Int, ofLayer layer: Int, rung: Int?) -> SessionIndex.Page? {
     let saved = layers[layer]
     let tokens = unchangedTokens[layer]
     if index < 0 { return tokens >= sinks ? saved.sinkPage : nil }
     let full = max(0, tokens - sinks) / pageTokens
-    guard index >= saved.droppedCount, index < full, (index < saved.sealedCount) == isSealed else {
+    guard index >= saved.droppedCount, index < full, saved.rung(ofPage: index) == rung else {
       return nil
     }
     return saved.pages[index - saved.droppedCount]

@@ -40,8 +40,8 @@ struct SessionSave {
     var kept = 0
     var added = 0
     forEachPage { layer, index, page in
-      let isSealed = state.layers[layer].isSealed(index)
-      if let old = link.page(index, ofLayer: layer, isSealed: isSealed) {
+      let rung = state.layers[layer].rungOfSealed(index)
+      if let old = link.page(index, ofLayer: layer, rung: rung) {
         kept += old.range.count
       } else {
         added += page.byteCount + SessionIndex.pageBytes
@@ -171,6 +171,7 @@ struct SessionSave {
       tokenCount: held.tokenCount,
       pageCount: held.pages.count,
       sealedCount: held.sealedCount,
+      agedCounts: held.agedCounts(rungs: index.plan.rungs[layer].count),
       droppedCount: held.droppedCount,
       pageBytes: SessionIndex.Layer.PageBytes(cache.plan.layers[layer]),
       pages: []
@@ -182,7 +183,7 @@ struct SessionSave {
         continue
       }
       let isSealed = held.isSealed(number)
-      var place = link?.page(number, ofLayer: layer, isSealed: isSealed)
+      var place = link?.page(number, ofLayer: layer, rung: held.rungOfSealed(number))
       if place == nil {
         let elementBytes = options.compressesPages ? mover.elementBytes(isSealed: isSealed) : nil
         place = try writer.append(page, elementBytes: elementBytes)
@@ -198,5 +199,15 @@ struct SessionSave {
       if let page = held.sinkPage { body(layer, -1, page) }
       for index in held.droppedCount..<held.pages.count { body(layer, index, held.pages[index]) }
     }
+  }
+}
+
+extension LayerState {
+  /// What a page is encoded as; `nil` for an exact one.
+  fileprivate func rungOfSealed(_ index: Int) -> Int? { isSealed(index) ? rung(of: index) : nil }
+
+  /// How many pages, from the front, are at least of each rung from the second on.
+  fileprivate func agedCounts(rungs: Int) -> [Int] {
+    (0..<rungs - 1).map { $0 < agedCounts.count ? agedCounts[$0] : 0 }
   }
 }

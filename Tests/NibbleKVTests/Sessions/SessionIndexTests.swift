@@ -58,7 +58,7 @@ import Testing
     let session = try session(SessionCase.all[1])
     let bytes = session.index.bytes
     let layer = bytes.count - session.index.layers.reduce(0) { $0 + Self.byteCount(of: $1) }
-    for word in (0..<16).map({ 4 * $0 }) + (0..<10).map({ layer + 4 * $0 }) {
+    for word in (0..<16).map({ 4 * $0 }) + (0..<9).map({ layer + 4 * $0 }) {
       var changed = bytes
       for byte in word..<word + 4 { changed[byte] = 0xff }
       let error = fileError { _ = try read(changed, session.superblock) }
@@ -74,7 +74,7 @@ import Testing
       means.strips.reduce(0) { $0 + 8 * (1 + 2 * $1.sums.count) }
         + means.frames.reduce(0) { $0 + 4 + $1.vectors.reduce(0) { $0 + 4 * $1.count } }
     }
-    return 40 + 32 * layer.storedPages.count + (means ?? 0)
+    return 28 + 4 * layer.pageBytes.sealed.count * 2 + 32 * layer.storedPages.count + (means ?? 0)
   }
 
   /// Random changes of an index whose digest is right all the same: read or refused, never more.

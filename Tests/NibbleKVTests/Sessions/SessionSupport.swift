@@ -28,6 +28,7 @@ final class TemporaryFolder {
 struct SessionCase: Sendable, CustomStringConvertible {
   var policy: String
   var windows: [Int?]?
+  var ages: [(beyond: Int, codec: String)] = []
   var tokens = 300
   var headDim = 32
 
@@ -54,16 +55,29 @@ struct SessionCase: Sendable, CustomStringConvertible {
     SessionCase(policy: "exact"),
     SessionCase(policy: "k=pyramid:4+v=linear:4@k.mean=removed"),
     SessionCase(policy: "linear:4@page_tokens=16@recent=16", windows: [100, nil]),
+    SessionCase(
+      policy: "int8@page_tokens=16@recent=16",
+      ages: [(60, "rotated:4"), (150, "linear:2")]
+    ),
   ]
 
   func cache(budget: ByteBudget = .unlimited, disk: DiskTier? = nil) throws -> KVCache {
     try KVCache(
       model: shape,
-      policy: Policy(argument: policy),
+      policy: agedPolicy(),
       budget: budget,
       disk: disk,
       threads: 1
     )
+  }
+
+  private func agedPolicy() throws -> Policy {
+    var policy = try Policy(argument: policy)
+    policy.ages = try ages.map { age in
+      let codec = try CodecDescription(parsing: age.codec)
+      return Policy.Age(beyond: age.beyond, keys: codec, values: codec)
+    }
+    return policy
   }
 
   /// Cheap rows, since tests ask for them again and again: uniform, one number of 64 bits for each value.

@@ -86,6 +86,13 @@ struct SessionVectorWriter {
       try writeSaves(name, two, policy, compresses: compresses)
       try add(name, two, policy)
     }
+    var aged = try Self.policy("int8@page_tokens=16@recent=16@mean=removed")
+    aged.ages = [
+      Policy.Age(beyond: 48, keys: .rotated(4), values: .linear(4)),
+      Policy.Age(beyond: 96, keys: .rotated(2).centred, values: .linear(2)),
+    ]
+    try writeSaves("ages.session", two, aged, compresses: false)
+    try add("ages.session", two, aged)
     two.slidingWindows = [24, nil]
     let exact = try Self.policy("float32@page_tokens=16@recent=16@exact_rows=float32")
     try writeSaves("windows.session", two, exact, compresses: true)
@@ -266,7 +273,38 @@ private struct WrongSessions {
     add("index-ends", "invalid-field", with(index: index.bytes.dropLast()))
     add("negative-token", "invalid-field", changed { $0.tokens[3] = -1 })
     add("more-ids-than-tokens", "invalid-field", changed { $0.tokens.append(17) })
-    add("codec-number", "invalid-field", changed { $0.plan.strips[1] = 7 })
+    add("codec-number", "invalid-field", changed { $0.plan.rungs[0][0].strips[1] = 7 })
+    add(
+      "rungs",
+      "invalid-field",
+      changed { index in
+        index.plan.rungs[0] += Array(repeating: index.plan.rungs[0][0], count: 5)
+        index.layers[0].pageBytes.sealed += Array(repeating: 320, count: 5)
+        index.layers[0].agedCounts = [0, 0, 0, 0, 0]
+      }
+    )
+    add(
+      "ages-not-ascending",
+      "invalid-field",
+      changed { index in
+        var rung = index.plan.rungs[0][0]
+        rung.beyond = 50
+        index.plan.rungs[0] += [rung, rung]
+        index.layers[0].pageBytes.sealed += [320, 320]
+        index.layers[0].agedCounts = [0, 0]
+      }
+    )
+    add(
+      "aged-pages",
+      "invalid-field",
+      changed { index in
+        var rung = index.plan.rungs[0][0]
+        rung.beyond = 50
+        index.plan.rungs[0].append(rung)
+        index.layers[0].pageBytes.sealed.append(320)
+        index.layers[0].agedCounts = [2]
+      }
+    )
     add("pages", "invalid-field", changed { $0.layers[0].pageCount = 3 })
     add("sealed-pages", "invalid-field", changed { $0.layers[0].sealedCount = 2 })
     add("dropped-pages", "invalid-field", changed { $0.layers[0].droppedCount = 1 })
@@ -289,7 +327,7 @@ private struct WrongSessions {
         index.layers[0].droppedCount = 1 << 21
       }
     )
-    add("page-bytes", "invalid-field", changed { $0.layers[0].pageBytes.sealed = 321 })
+    add("page-bytes", "invalid-field", changed { $0.layers[0].pageBytes.sealed[0] = 321 })
     add("page-offset", "invalid-field", changed { $0.layers[0].pages[0].offset += 32 })
     add("page-in-superblock", "invalid-field", changed { $0.layers[0].pages[0].offset = 4_096 })
     add("page-behind-end", "invalid-field", changed { $0.layers[0].pages[0].offset = 1 << 40 })
