@@ -16,7 +16,9 @@ struct LayerState: Sendable {
   var sealedCount = 0 {
     didSet { limitAges(to: sealedCount) }
   }
-  /// By rung from the second on: how many of `pages`, from the front, are at least as old. Empty before a page is encoded again.
+  /// By rung from the second on: how many of `pages`, from the front, are at least as old.
+  ///
+  /// Empty before a page is encoded again.
   var agedCounts: [Int] = []
   /// What was subtracted from sealed rows; `nil` before the first page is sealed, and where nothing is subtracted.
   var means: LayerMeans?

@@ -61,8 +61,9 @@ private final class ServerLoad: Sendable {
   private struct Content {
     var sequence: KVSequence
     var history: [Step] = []
-    /// Whether the last append was a whole one. One that was given up or refused may have sealed what the next one would have;
-    /// a cut into it before that shows.
+    /// Whether the last append was a whole one.
+    ///
+    /// One that was given up or refused may have sealed what the next one would have; a cut into it before that shows.
     var isSettled = true
   }
 

@@ -80,6 +80,8 @@ struct PageMover {
   ///
   /// - Parameters:
   ///   - pages: Which of the layer's pages; -1 is the sink page.
+  ///   - state: The layer.
+  ///   - spill: The file.
   ///   - moved: How many left memory, whether this throws or not.
   /// - Throws: ``KVError/file(_:)`` or an exceeded limit of the tier; pages that were moved before stay moved.
   func spill(

@@ -53,6 +53,7 @@ final class SpillFile: Sendable {
   /// - Parameters:
   ///   - bytes: The page.
   ///   - elementBytes: Bytes of one number in a page of exact rows, 1 in a page of codes.
+  /// - Returns: Where the page lies; its space is free again when the value goes.
   /// - Throws: ``KVError/file(_:)`` or ``KVError/diskBudgetExceeded(neededBytes:heldBytes:limitBytes:)``; nothing is stored then.
   func store(_ bytes: UnsafeRawBufferPointer, elementBytes: Int) throws(KVError) -> StoredPage {
     let block = LosslessBlock(compressing: bytes, elementBytes: elementBytes)
