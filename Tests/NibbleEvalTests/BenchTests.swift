@@ -236,9 +236,34 @@ import Testing
     #expect(
       try keys(report) == [
         "policy", "tokens", "layers", "kv_heads", "head_dim", "chunk", "threads", "planned_bytes",
-        "resident_growth_bytes", "float16_bytes", "compressed_tokens", "bits_per_value",
+        "resident_growth_bytes", "float16_bytes", "compressed_tokens", "bits_per_value", "forks",
+        "fork_growth_bytes",
       ]
     )
+  }
+
+  @Test func savingAndRestoringIsTimed() throws {
+    let shape = ModelShape(layers: 2, queryHeads: 4, kvHeads: 2, headDim: 64)
+    var benchmark = SessionBenchmark(
+      shape: shape,
+      threads: 1,
+      folder: NSTemporaryDirectory()
+    )
+    benchmark.runs = 1
+    let row = try benchmark.run(policy: Policy(argument: "rotated:4"), context: 2_000)
+    #expect(row.sameOutput)
+    #expect(row.bytes > 2_000 * 2 * 2 * 64 * 2 / 2)
+    #expect(row.ofWriteSpeed == row.writeMedianMicroseconds / row.saveMedianMicroseconds)
+    #expect(row.firstAttentionMedianMicroseconds > row.restoreMedianMicroseconds)
+    #expect(
+      try keys(row) == [
+        "policy", "tokens", "layers", "kv_heads", "head_dim", "threads", "runs", "bytes",
+        "save_median_us", "write_median_us", "of_write_speed", "append_median_us",
+        "restore_median_us", "first_attention_median_us", "same_output",
+      ]
+    )
+    benchmark.runs = 0
+    #expect(throws: EvaluationError.self) { try benchmark.run(policy: .balanced, context: 10) }
   }
 
   @Test func chunksHaveALimit() {

@@ -5,6 +5,35 @@ import Testing
 @Suite struct ForkTests {
   static let shape = ModelShape(layers: 2, queryHeads: 4, kvHeads: 2, headDim: 32)
 
+  /// Forks hold nothing of their own until they are appended to, and then a page of each layer.
+  @Test func aThousandForksShareAllPages() throws {
+    let filled = try Filled(
+      shape: Self.shape,
+      policy: Policy(argument: "rotated:4"),
+      tokens: 4_000,
+      chunk: 500
+    )
+    // What the last chunk left due is sealed once, not by each fork.
+    try Self.append(TokenRows(1, shape: Self.shape, seed: 9), 0..<1, to: filled.sequence)
+    let before = filled.cache.statistics
+    let forks = (0..<1_000).map { _ in filled.sequence.fork() }
+    #expect(filled.cache.statistics.heldBytes == before.heldBytes)
+    #expect(filled.cache.statistics.pageCount == before.pageCount)
+    #expect(filled.cache.statistics.sequenceCount == 1_001)
+    let queries = randomQueries(shape: Self.shape)
+    let output = try filled.attend(queries)
+    for (index, fork) in forks.prefix(10).enumerated() {
+      try Self.append(TokenRows(3, shape: Self.shape, seed: UInt64(index)), 0..<3, to: fork)
+    }
+    // The page that is being filled, and the one that is encoded ahead.
+    let own = filled.cache.statistics.pageCount - before.pageCount
+    #expect((10...20).contains(own / Self.shape.layers))
+    let outputs = try forks.prefix(11).map { try $0.attended(queries) }
+    #expect(Set(outputs).count == 11)
+    #expect(outputs[10] == output)
+    #expect(try filled.attend(queries) == output)
+  }
+
   private static func append(
     _ rows: TokenRows,
     _ tokens: Range<Int>,

@@ -26,6 +26,10 @@ public struct MemoryReport: Encodable, Hashable, Sendable {
   public var compressedTokens: Int
   /// Bits per value of the compressed pages.
   public var bitsPerValue: Double
+  /// Forks of the sequence that were made then.
+  public var forks: Int
+  /// Growth of the process by them.
+  public var forkGrowthBytes: Int
 
   private enum CodingKeys: String, CodingKey {
     case policy, tokens, layers
@@ -37,6 +41,8 @@ public struct MemoryReport: Encodable, Hashable, Sendable {
     case float16Bytes = "float16_bytes"
     case compressedTokens = "compressed_tokens"
     case bitsPerValue = "bits_per_value"
+    case forks
+    case forkGrowthBytes = "fork_growth_bytes"
   }
 }
 
@@ -54,6 +60,8 @@ public struct MemoryBenchmark: Sendable {
   public var chunk: Int
   /// Threads of the cache.
   public var threads: Int
+  /// Forks of the full sequence to make, 0 to 1,000,000.
+  public var forks = 0
 
   /// Creates a benchmark.
   public init(shape: ModelShape, policy: Policy, chunk: Int = 512, threads: Int) {
@@ -76,6 +84,7 @@ public struct MemoryBenchmark: Sendable {
   ) throws -> MemoryReport {
     try check("context", context, in: 1...ModelShape.tokenLimit)
     try check("chunk", chunk, in: 1...65_536)
+    try check("forks", forks, in: 0...1_000_000)
     do { try shape.validate() } catch { throw KVError.policy(error) }
     let chunks = try RandomChunks(count: 2, tokens: chunk, shape: shape, seed: 19)
     var random = RandomRows(seed: 23)
@@ -95,6 +104,9 @@ public struct MemoryBenchmark: Sendable {
       try sequence.attend(queries: queries.span, layer: layer, into: &target)
     }
     let growth = max(0, try ResidentMemory.peak() - before)
+    let full = try ResidentMemory.current()
+    let branches = (0..<forks).map { _ in sequence.fork() }
+    let forkGrowth = withExtendedLifetime(branches) { try? ResidentMemory.current() - full }
 
     let estimate = try cache.plan.estimate(context: context, chunk: chunk, threads: threads)
     return MemoryReport(
@@ -109,7 +121,9 @@ public struct MemoryBenchmark: Sendable {
       residentGrowthBytes: growth,
       float16Bytes: estimate.float16Bytes,
       compressedTokens: sequence.statistics.compressedTokens,
-      bitsPerValue: cache.plan.bitsPerValue
+      bitsPerValue: cache.plan.bitsPerValue,
+      forks: forks,
+      forkGrowthBytes: max(0, forkGrowth ?? 0)
     )
   }
 }

@@ -7,6 +7,7 @@ struct BenchCommand: ParsableCommand {
     abstract: "Measure speed and memory on this machine, with random rows.",
     subcommands: [
       Decode.self, Prefill.self, Prefix.self, Scaling.self, Seal.self, Encode.self, Memory.self,
+      Session.self,
     ]
   )
 }

@@ -28,11 +28,14 @@ extension BenchCommand {
     @Option(help: "Tokens of one append.")
     var chunk = 512
 
+    @Option(help: "Forks of the full sequence to make; what they take is measured by itself.")
+    var forks = 0
+
     @OptionGroup var threads: ThreadsOption
     @OptionGroup var output: OutputOption
 
     func run() throws {
-      let benchmark = MemoryBenchmark(
+      var benchmark = MemoryBenchmark(
         shape: ModelShape(
           layers: layers,
           queryHeads: queryHeads ?? kvHeads,
@@ -43,7 +46,10 @@ extension BenchCommand {
         chunk: chunk,
         threads: threads.count
       )
-      let report = try withProgress { try benchmark.run(context: context, progress: $0) }
+      benchmark.forks = forks
+      let report = try withProgress { [benchmark] in
+        try benchmark.run(context: context, progress: $0)
+      }
       print(output.json ? try JSONReport.text(report) : table(report))
     }
 
@@ -51,7 +57,8 @@ extension BenchCommand {
       var table = TextTable([
         ("policy", .left), ("tokens", .right), ("compressed tokens", .right),
         ("bits/value", .right), ("planned", .right), ("measured growth", .right),
-        ("of planned", .right), ("float16", .right), ("of float16", .right),
+        ("of planned", .right), ("float16", .right), ("of float16", .right), ("forks", .right),
+        ("their growth", .right),
       ])
       let growth = Double(report.residentGrowthBytes)
       table.append([
@@ -64,6 +71,8 @@ extension BenchCommand {
         NumberText.percent(growth / Double(max(1, report.plannedBytes))),
         NumberText.bytes(report.float16Bytes),
         NumberText.percent(growth / Double(max(1, report.float16Bytes))),
+        "\(report.forks)",
+        NumberText.bytes(report.forkGrowthBytes),
       ])
       return table.text
     }
