@@ -54,13 +54,18 @@ final class PagePool: Sendable {
   /// - Parameters:
   ///   - wanted: Counts by page bytes.
   ///   - makesRoom: Whether to make room if the budget is exhausted.
-  /// - Returns: The pages by page bytes, zeroed.
+  ///   - zeroed: Whether the pages are to be zero; not where all of their bytes are written at once.
+  /// - Returns: The pages by page bytes.
   /// - Throws: ``KVError/budgetExceeded(neededBytes:heldBytes:limitBytes:)`` or ``KVError/outOfMemory(bytes:)``.
-  func take(_ wanted: [Int: Int], makesRoom: Bool = true) throws(KVError) -> [Int: [Page]] {
+  func take(
+    _ wanted: [Int: Int],
+    makesRoom: Bool = true,
+    zeroed: Bool = true
+  ) throws(KVError) -> [Int: [Page]] {
     let places = try makingRoom(isAllowed: makesRoom) { state throws(KVError) in
       try Self.take(wanted, from: &state, budget: budget)
     }
-    return places.mapValues { $0.map { Page($0, pool: self) } }
+    return places.mapValues { $0.map { Page($0, pool: self, zeroed: zeroed) } }
   }
 
   /// Accounts for working memory that is not made of pages.
@@ -224,10 +229,10 @@ final class Page: @unchecked Sendable {
     copy = Mutex(nil)
   }
 
-  fileprivate init(_ place: Place, pool: PagePool) {
+  fileprivate init(_ place: Place, pool: PagePool, zeroed: Bool) {
     byteCount = place.byteCount
     let base = place.slab.base.advanced(by: place.offset).assumingMemoryBound(to: UInt8.self)
-    base.update(repeating: 0, count: byteCount)
+    if zeroed { base.update(repeating: 0, count: byteCount) }
     memory = base
     home = (place, pool)
     copy = Mutex(nil)

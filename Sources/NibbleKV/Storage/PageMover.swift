@@ -52,7 +52,7 @@ struct PageMover {
         wanted[stored.byteCount, default: 0] += 1
       }
     }
-    var pages = wanted.isEmpty ? [:] : try pool.take(wanted)
+    var pages = wanted.isEmpty ? [:] : try pool.take(wanted, zeroed: false)
     let targets = missing.compactMap { pages[$0.stored.byteCount]?.popLast() }
     let failure = FirstFailure()
     workers.run(items: missing.count) { item, _ in
