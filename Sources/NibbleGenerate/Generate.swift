@@ -20,15 +20,7 @@ public func generate(
   store: any KeyValueStore,
   options: GenerationOptions = GenerationOptions()
 ) -> TokenStream {
-  TokenStream(
-    request: GenerationRequest(
-      model: model,
-      tokenizer: tokenizer,
-      prompt: .text(prompt),
-      place: .store(store),
-      options: options
-    )
-  )
+  stream(model, tokenizer, .text(prompt), .store(store), options)
 }
 
 /// Generates tokens after a prompt of token ids.
@@ -42,15 +34,7 @@ public func generate(
   store: any KeyValueStore,
   options: GenerationOptions = GenerationOptions()
 ) -> TokenStream {
-  TokenStream(
-    request: GenerationRequest(
-      model: model,
-      tokenizer: tokenizer,
-      prompt: .tokens(promptTokens),
-      place: .store(store),
-      options: options
-    )
-  )
+  stream(model, tokenizer, .tokens(promptTokens), .store(store), options)
 }
 
 /// Generates text in a new sequence of a cache.
@@ -65,15 +49,7 @@ public func generate(
   cache: KVCache,
   options: GenerationOptions = GenerationOptions()
 ) -> TokenStream {
-  TokenStream(
-    request: GenerationRequest(
-      model: model,
-      tokenizer: tokenizer,
-      prompt: .text(prompt),
-      place: .cache(cache),
-      options: options
-    )
-  )
+  stream(model, tokenizer, .text(prompt), .cache(cache), options)
 }
 
 /// Generates tokens after a prompt of token ids, in a new sequence of a cache.
@@ -87,12 +63,22 @@ public func generate(
   cache: KVCache,
   options: GenerationOptions = GenerationOptions()
 ) -> TokenStream {
+  stream(model, tokenizer, .tokens(promptTokens), .cache(cache), options)
+}
+
+private func stream(
+  _ model: any DecoderModel,
+  _ tokenizer: (any TextTokenizer)?,
+  _ prompt: GenerationRequest.Prompt,
+  _ place: GenerationRequest.Place,
+  _ options: GenerationOptions
+) -> TokenStream {
   TokenStream(
     request: GenerationRequest(
       model: model,
       tokenizer: tokenizer,
-      prompt: .tokens(promptTokens),
-      place: .cache(cache),
+      prompt: prompt,
+      place: place,
       options: options
     )
   )

@@ -1,11 +1,9 @@
-internal import Logging
-
 extension KVCache {
   /// Makes room in memory; `false` if there is nothing left to do.
   ///
   /// Of remembered prompts goes first what no sequence uses. Then idle sequences lose their pages to the disk tier, the least
-  /// recently used first. A sequence that somebody uses right now is not idle, and never waited for. At last the pages of idle sequences are encoded again to their next age before their time, if the
-  /// policy has ages.
+  /// recently used first. A sequence that somebody uses right now is not idle, and never waited for. At last the pages of idle
+  /// sequences are encoded again to their next age before their time, if the policy has ages.
   func reclaim() -> Bool {
     if prefixes.releaseOldest() { return true }
     let idle = sequences.leastRecentFirst()
@@ -15,11 +13,6 @@ extension KVCache {
     guard plan.hasAges else { return false }
     for sequence in idle where sequence.ageIfIdle() > 0 { return true }
     return false
-  }
-
-  /// Tells of a failure that nobody is thrown: what could not be moved to disk stays where it was.
-  func report(_ error: KVError) {
-    Logger(label: "nibblekv.cache").warning("a page could not be moved to disk: \(error)")
   }
 
   func mover(layer: Int) -> PageMover {

@@ -37,7 +37,7 @@ extension KVSequence {
             .spill(pages, of: &state.layers[index], to: spill, moved: &moved)
         }
       } catch {
-        cache.report(error)
+        cache.pool.telemetry.noteNotMoved(error)
       }
       return moved
     } ?? 0
@@ -54,6 +54,22 @@ extension KVSequence {
 }
 
 extension SequenceState {
+  /// Brings a layer's pages back into memory for attention, if the budget has room for the sequence as a whole.
+  ///
+  /// One that is longer is read page by page: to bring back some of it would cost others theirs with every call.
+  mutating func load(layer: Int, of cache: KVCache) throws(KVError) {
+    guard layers[layer].storedCount > 0 else { return }
+    if let limit = cache.budget.byteLimit, byteCount > limit { return }
+    try cache.mover(layer: layer).loadForAttention(&layers[layer])
+  }
+
+  /// Bytes of all pages, wherever they are.
+  private var byteCount: Int {
+    layers.reduce(0) { sum, layer in
+      layer.pages.reduce(sum + (layer.sinkPage?.byteCount ?? 0)) { $0 + $1.byteCount }
+    }
+  }
+
   /// Runs `body`, and if the budget refuses, again without the pages in memory that appends leave alone, or with fewer bits in them: what
   /// is left to a sequence in use when nothing else can make room.
   mutating func makingRoom(
@@ -90,7 +106,7 @@ extension SequenceState {
         try mover.spill(pages, of: &layers[index], to: spill, moved: &moved)
       }
     } catch {
-      cache.report(error)
+      cache.pool.telemetry.noteNotMoved(error)
     }
     return moved
   }

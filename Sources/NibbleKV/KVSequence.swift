@@ -144,7 +144,7 @@ public final class KVSequence: KeyValueStore {
       throw .layerOutOfRange(layer: layer, layers: shape.layers)
     }
     try withState { state throws(KVError) in
-      try cache.mover(layer: layer).loadForAttention(&state.layers[layer])
+      try state.load(layer: layer, of: cache)
       try state.makingRoom(in: cache) { state throws(KVError) in
         let call = try AttentionCall(
           cache: cache,
@@ -202,23 +202,12 @@ public final class KVSequence: KeyValueStore {
       guard tokenCount >= 0, tokenCount <= count else {
         throw .positionOutOfRange(position: tokenCount, tokens: count)
       }
-      var wanted: [Int: Int] = [:]
       for (index, layer) in state.layers.enumerated() {
-        let writer = cache.writer(layer: index)
-        try writer.checkHeld(layer, layer: index, after: tokenCount)
-        let needed = writer.pagesNeeded(toTruncate: layer, to: tokenCount)
-        wanted.merge(needed, uniquingKeysWith: +)
+        try cache.writer(layer: index).checkHeld(layer, layer: index, after: tokenCount)
       }
-      var pages = wanted.isEmpty ? [:] : try cache.pool.take(wanted)
-      var changed = state
-      for index in changed.layers.indices {
-        let writer = cache.writer(layer: index)
-        let size = writer.pagesNeeded(toTruncate: changed.layers[index], to: tokenCount).keys.first
-        let page = size.flatMap { pages[$0]?.popLast() }
-        try writer.truncate(&changed.layers[index], to: tokenCount, page: page)
+      try state.makingRoom(in: cache) { state throws(KVError) in
+        try state.truncate(to: tokenCount, in: cache)
       }
-      changed.tokens.removeLast(max(0, changed.tokens.count - tokenCount))
-      state = changed
     }
   }
 
@@ -248,7 +237,7 @@ public final class KVSequence: KeyValueStore {
   /// One layer as attention takes it, with its pages in memory if there is room for them.
   func layerForAttention(_ layer: Int) throws(KVError) -> LayerState {
     try withState { state throws(KVError) in
-      try cache.mover(layer: layer).loadForAttention(&state.layers[layer])
+      try state.load(layer: layer, of: cache)
       return state.layers[layer]
     }
   }
@@ -268,16 +257,16 @@ public final class KVSequence: KeyValueStore {
     var compressedTokens = 0
     for (index, layer) in state.layers.enumerated() {
       let plan = cache.plan.layers[index]
-      let dropped = min(layer.droppedCount, layer.sealedCount)
-      for page in dropped..<layer.sealedCount {
-        pageBytes += plan.rungs[layer.rung(of: page)].pageLayout.byteCount
+      for (rung, pages) in zip(plan.rungs, layer.heldPages(rungs: plan.rungs.count)) {
+        pageBytes += pages * rung.pageLayout.byteCount
       }
       pageBytes += layer.means?.byteCount ?? 0
       let exact = layer.pages.count - max(layer.sealedCount, layer.droppedCount)
       tailBytes += exact * plan.exactLayout.byteCount
       sinkBytes += layer.sinkPage?.byteCount ?? 0
       storedPages += layer.storedCount
-      let sealedTokens = (layer.sealedCount - dropped) * cache.plan.policy.pageTokens
+      let sealedPages = max(0, layer.sealedCount - layer.droppedCount)
+      let sealedTokens = sealedPages * cache.plan.policy.pageTokens
       sealedValues += sealedTokens * shape.kvHeads * shape.headDim * 2
       let isCompressed = (plan.keys + plan.values).contains { !$0.description.isExactRows }
       if isCompressed { compressedTokens = max(compressedTokens, sealedTokens) }

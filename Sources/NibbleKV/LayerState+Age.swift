@@ -127,10 +127,3 @@ extension LayerWriter {
     }
   }
 }
-
-extension LayerState {
-  /// Pages, from the front, that are at least as old as a rung; all sealed ones for the first.
-  fileprivate func agedCount(rung: Int) -> Int {
-    rung == 0 ? sealedCount : rung <= agedCounts.count ? agedCounts[rung - 1] : 0
-  }
-}

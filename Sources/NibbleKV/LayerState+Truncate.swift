@@ -3,9 +3,9 @@ import NibblePolicy
 
 /// Cutting a layer off at a token.
 extension LayerWriter {
-  /// The pages that a cut to `tokens` needs: one exact page if it goes through a sealed one.
-  func pagesNeeded(toTruncate state: LayerState, to tokens: Int) -> [Int: Int] {
-    cutsSealedPage(state, at: tokens) ? [plan.exactLayout.byteCount: 1] : [:]
+  /// Bytes of the page that a cut to `tokens` needs: an exact one if it goes through a sealed one.
+  func pageBytesNeeded(toTruncate state: LayerState, to tokens: Int) -> Int? {
+    cutsSealedPage(state, at: tokens) ? plan.exactLayout.byteCount : nil
   }
 
   /// Throws if the window of the next token, after a cut to `tokens`, shows something that was dropped.

@@ -85,6 +85,17 @@ struct LayerState: Sendable {
     agedCounts.reduce(0) { $0 + (page < $1 ? 1 : 0) }
   }
 
+  /// Sealed pages by rung, but for those that were dropped.
+  func heldPages(rungs: Int) -> [Int] {
+    let reached = (0...rungs).map { max(0, agedCount(rung: $0) - droppedCount) }
+    return (0..<rungs).map { reached[$0] - reached[$0 + 1] }
+  }
+
+  /// Pages, from the front, that are at least as old as a rung; all sealed ones for the first.
+  func agedCount(rung: Int) -> Int {
+    rung == 0 ? sealedCount : rung <= agedCounts.count ? agedCounts[rung - 1] : 0
+  }
+
   /// The first of sealed `pages`, as many as share their means and their rung.
   func firstStretch(of pages: Range<Int>) -> Range<Int> {
     var stretch = means?.firstStretch(of: pages) ?? pages

@@ -13,6 +13,23 @@ struct SequenceState: Sendable {
     return least
   }
 
+  /// Forgets the tokens from `count` on, all or none.
+  mutating func truncate(to count: Int, in cache: KVCache) throws(KVError) {
+    let sizes = layers.indices.map { index in
+      cache.writer(layer: index).pageBytesNeeded(toTruncate: layers[index], to: count)
+    }
+    var wanted: [Int: Int] = [:]
+    for case let size? in sizes { wanted[size, default: 0] += 1 }
+    var pages = wanted.isEmpty ? [:] : try cache.pool.take(wanted)
+    var changed = self
+    for index in layers.indices {
+      let page = sizes[index].flatMap { pages[$0]?.popLast() }
+      try cache.writer(layer: index).truncate(&changed.layers[index], to: count, page: page)
+    }
+    changed.tokens.removeLast(max(0, tokens.count - count))
+    self = changed
+  }
+
   /// Takes the ids of the newest tokens; does nothing if ids before them are not known.
   mutating func record(_ ids: Span<Int>) throws(KVError) {
     let count = tokenCount

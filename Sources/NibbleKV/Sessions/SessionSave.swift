@@ -208,6 +208,6 @@ extension LayerState {
 
   /// How many pages, from the front, are at least of each rung from the second on.
   fileprivate func agedCounts(rungs: Int) -> [Int] {
-    (0..<rungs - 1).map { $0 < agedCounts.count ? agedCounts[$0] : 0 }
+    (1..<max(rungs, 1)).map { agedCount(rung: $0) }
   }
 }

@@ -16,9 +16,8 @@ struct PageMover {
   func loadForAppend(_ state: inout LayerState) throws(KVError) {
     guard state.storedCount > 0 else { return }
     let first = geometry.sinkTokens(of: state.tokenCount) < geometry.sinks ? -1 : 0
-    let wanted = (first..<state.pages.count).filter {
-      $0 < 0 || $0 >= geometry.settledPages(of: state)
-    }
+    let settled = geometry.settledPages(of: state)
+    let wanted = (first..<state.pages.count).filter { $0 < 0 || $0 >= settled }
     try load(wanted, of: &state)
   }
 

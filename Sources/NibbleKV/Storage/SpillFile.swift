@@ -106,7 +106,7 @@ final class SpillFile: Sendable {
           limitBytes: limit
         )
       }
-      guard let offset = state.space.take(count) else { throw .outOfMemory(bytes: count) }
+      guard let offset = state.space.take(count) else { preconditionFailure("a file has no end") }
       state.usedBytes += count
       state.pageBytes += pageBytes
       return offset

@@ -57,6 +57,11 @@ final class Telemetry: Sendable {
     log.debug("the budget is exhausted, and there is nothing to let go of")
   }
 
+  /// A page could not be moved to disk, and stays where it was; nobody is thrown this.
+  func noteNotMoved(_ error: KVError) {
+    log.warning("a page could not be moved to disk: \(error)")
+  }
+
   /// Remembered sequences were shortened or forgotten.
   func notePrefixEvictions(_ count: Int, bytes: Int) {
     guard count > 0 else { return }
