@@ -79,7 +79,7 @@ import Testing
     let report = GenerationReport(model: "m", policy: "p", promptTokens: 1)
     #expect(
       Set(try object(report).keys) == [
-        "model", "policy", "text", "prompt_tokens", "reused_tokens", "tokens",
+        "model", "policy", "text", "prompt_tokens", "tokens",
         "tokens_per_second",
         "time_to_first_token_us", "cache_bytes", "exact_cache_bytes", "compressed_tokens",
         "bits_per_value", "finish_reason",

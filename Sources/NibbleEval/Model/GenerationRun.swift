@@ -12,8 +12,6 @@ public struct GenerationReport: Encodable, Hashable, Sendable {
   public var text = ""
   /// Tokens of the prompt.
   public var promptTokens: Int
-  /// Of those, tokens that the cache remembered and that were not computed.
-  public var reusedTokens = 0
   /// Tokens that were generated.
   public var tokens = 0
   /// Generated tokens after the first, over the time that they took.
@@ -34,7 +32,6 @@ public struct GenerationReport: Encodable, Hashable, Sendable {
   private enum CodingKeys: String, CodingKey {
     case model, policy, text
     case promptTokens = "prompt_tokens"
-    case reusedTokens = "reused_tokens"
     case tokens
     case tokensPerSecond = "tokens_per_second"
     case timeToFirstTokenMicroseconds = "time_to_first_token_us"
@@ -109,10 +106,7 @@ public struct GenerationRun: Sendable {
     )
     var statistics: TokenStatistics?
     for try await token in stream {
-      if report.tokens == 0 {
-        firstToken = .now
-        report.reusedTokens = token.statistics.reusedTokens
-      }
+      if report.tokens == 0 { firstToken = .now }
       statistics = token.statistics
       report.tokens += 1
       report.text += token.text

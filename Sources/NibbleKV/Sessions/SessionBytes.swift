@@ -88,11 +88,20 @@ struct SessionReader {
     in range: ClosedRange<Int>,
     _ field: @autoclosure () -> String
   ) throws(FileError) -> Int {
-    let value = Int(try integer(UInt32.self, field()))
+    try integer(UInt32.self, in: range, field())
+  }
+
+  /// A number within bounds.
+  mutating func integer<Value: FixedWidthInteger>(
+    _ type: Value.Type,
+    in range: ClosedRange<Int>,
+    _ field: @autoclosure () -> String
+  ) throws(FileError) -> Int {
+    let value = Int(try integer(type, field()))
     guard range.contains(value) else {
       throw fault(
         field(),
-        at: position - 4,
+        at: position - MemoryLayout<Value>.size,
         found: "\(value)",
         expected: range.count == 1
           ? "\(range.lowerBound)" : "\(range.lowerBound) to \(range.upperBound)"

@@ -93,8 +93,7 @@ struct GenerateCommand: AsyncParsableCommand {
     let speed = NumberText.decimal(report.tokensPerSecond, 1)
     return """
 
-      \(report.promptTokens) prompt tokens (\(report.reusedTokens) reused) and \
-      \(report.tokens) generated; \
+      \(report.promptTokens) prompt tokens and \(report.tokens) generated; \
       first after \(first), then \(speed) tokens/s
       policy \(report.policy): cache \(NumberText.bytes(report.cacheBytes)) instead of \
       \(NumberText.bytes(report.exactCacheBytes)) in float16; \
