@@ -60,8 +60,8 @@ public final class KVSequence: KeyValueStore {
   ///   - values: The same shape.
   ///   - layer: 0 ..< `shape.layers`.
   /// - Throws: ``KVError`` for wrong lengths, values that are not finite or too large for the layer's codecs, an exceeded
-  ///   budget, and a host's codec that fails; nothing is appended then. Pages that were due may have been sealed, which
-  ///   the next append would have done in the same way.
+  ///   budget, pages that cannot be read back from a file, and a host's codec that fails; nothing is appended then. Pages that
+  ///   were due may have been sealed or encoded again, which the next append would have done in the same way.
   /// - Complexity: O(tokens · kvHeads · headDim), and the encoding of the pages that are sealed.
   public func append(keys: Span<Float>, values: Span<Float>, layer: Int) throws(KVError) {
     guard layer >= 0, layer < shape.layers else {
@@ -118,7 +118,8 @@ public final class KVSequence: KeyValueStore {
   ///   - layer: 0 ..< `shape.layers`.
   ///   - options: Scale, window and cap.
   ///   - output: The same shape as `queries`.
-  /// - Throws: ``KVError`` for wrong lengths and options.
+  /// - Throws: ``KVError`` for wrong lengths and options, positions that a sliding window has dropped, pages that cannot be read from
+  ///   a file, and working memory that exceeds the budget.
   /// - Complexity: O(tokens · queryHeads · headDim · visible tokens). Rounding the query and the softmax weights to eight
   ///   bits (sixteen for 8-bit pages) adds an error well below that of 4-bit codes.
   public func attend(
