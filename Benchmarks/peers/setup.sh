@@ -24,7 +24,7 @@ pip install --quiet torch==2.13.0 || say "PyTorch was not installed; compare.py 
 pip install --quiet 'mlx[cpu]==0.32.4' || say "MLX was not installed; compare.py goes on without"
 
 build_ggml() {
-  pip download --quiet --no-deps --no-binary :all: --dest "$work" "$llama" &&
+  pip download --quiet --no-deps --no-binary llama-cpp-python --dest "$work" "$llama" &&
     tar --extract --gzip --file "$work"/llama_cpp_python-*.tar.gz --directory "$work" --strip-components 1 &&
     cmake -G Ninja -S "$here" -B "$work/build" -DGGML_SOURCE="$work/vendor/llama.cpp/ggml" \
       -DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=ON -DGGML_NATIVE=ON \
