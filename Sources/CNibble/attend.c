@@ -32,6 +32,7 @@ typedef struct {
   uint8_t weights[2 * CHUNK_ROWS][NIBBLE_MAX_BLOCK_TOKENS];
   int32_t raw_values[2 * CHUNK_ROWS * NIBBLE_MAX_CHANNELS];
   nibble_query_norms query_norms[NIBBLE_MAX_ROWS];
+  nibble_feed feed;
 } scratch_memory;
 
 size_t nibble_attend_scratch_bytes(void) { return (sizeof(scratch_memory) + 63) & ~(size_t)63; }
@@ -47,7 +48,6 @@ typedef struct {
   float table_scale, table_zero;
   const uint16_t *token_scale, *token_zero, *channel_scale, *channel_zero;
   const uint16_t *outlier_index, *outlier_value;
-  ptrdiff_t ahead;
 } block_view;
 
 static const uint16_t *at(const uint8_t *side, int32_t offset, int32_t index) {
@@ -61,13 +61,12 @@ static int32_t stretch_tokens(const nibble_strip *strip) {
 }
 
 static void view_block(block_view *view, const nibble_strip *strip, int32_t part,
-                       const uint8_t *codes, const uint8_t *side, int32_t block, ptrdiff_t ahead) {
+                       const uint8_t *codes, const uint8_t *side, int32_t block) {
   strip += part;
   const int32_t token = block * strip->block_tokens, channel = block * strip->channels;
   view->part = part;
   view->strip = strip;
   view->kind = strip->kind;
-  view->ahead = ahead;
   view->token = token % stretch_tokens(strip);
   view->codes = codes + strip->code_offset + block * nibble_strip_block_bytes(strip);
   view->token_scale = at(side, strip->token_scale, token);
@@ -87,6 +86,11 @@ static void view_block(block_view *view, const nibble_strip *strip, int32_t part
     memcpy(&view->table_scale, side + strip->table + NIBBLE_TABLE_ENTRIES, sizeof(float));
     memcpy(&view->table_zero, side + strip->table + NIBBLE_TABLE_ENTRIES + 4, sizeof(float));
   }
+}
+
+// Of one head in a page: codes of the keys and values, then their side data.
+static int32_t page_bytes(const nibble_run *run) {
+  return (int32_t)(run->value_side + (size_t)run->values->side_bytes - run->key_codes);
 }
 
 // Where what is kept for each group of channels lies, over all parts: groups are at least 16
@@ -116,14 +120,28 @@ static void expand_block(const nibble_kernels *kernels, block_view *view, int8_t
         expanded + g * nibble_block_bytes(NIBBLE_INT8, strip->is_values, tokens, group));
   view->codes = (const uint8_t *)expanded;
   view->kind = NIBBLE_INT8;
-  view->ahead = 0;
 }
 
 // Eight-bit keys and values deserve a query and weights of sixteen bits, as two integers of eight.
 static bool wants_halves(const nibble_strip *strip) { return strip->kind == NIBBLE_INT8; }
 
-static void prefetch(const uint8_t *memory, int32_t bytes) {
-  for (int32_t i = 0; i < bytes; i += 64) __builtin_prefetch(memory + i, 0, 3);
+// Spreads the lines of the next page over the time that this one takes: over lines of codes, of
+// which at most four rows share a reading, and registers of results of the float parts. They take
+// about as long as each other.
+static int32_t feed_rate(const nibble_run *run, const nibble_rows *rows) {
+  const nibble_strip *keys = run->keys;
+  const int32_t lines = page_bytes(run) / 64, readings = lines * ((rows->count + 3) / 4),
+                padded = nibble_padded_channels(keys->row_channels),
+                registers = rows->count *
+                            (keys->tokens * 4 + keys->tokens / stretch_tokens(keys) * padded) / 16;
+  return lines * NIBBLE_FEED_UNIT / (readings + registers) + 1;
+}
+
+// Whatever is left of this page is fetched at once, before the next one is begun.
+static void feed_page(nibble_feed *feed, const nibble_run *run, const uint8_t *page) {
+  while (feed->next < feed->end) nibble_fetch_line(feed);
+  feed->next = page + run->key_codes;
+  feed->end = feed->next + page_bytes(run);
 }
 
 // ---- Queries
@@ -184,7 +202,7 @@ static void score_chunk(const nibble_kernels *kernels, const nibble_rows *rows, 
   if (nibble_is_rows(keys->kind)) {
     kernels->dot_rows[keys->kind](keys->codes, tokens, channels,
                                   rows->queries + (size_t)first * (size_t)channels,
-                                  (size_t)channels, count, s->scores[0] + keys->token, keys->ahead);
+                                  (size_t)channels, count, s->scores[0] + keys->token, &s->feed);
     return;
   }
   const bool halves = wants_halves(strip);
@@ -195,7 +213,7 @@ static void score_chunk(const nibble_kernels *kernels, const nibble_rows *rows, 
     kernels->dot[keys->kind](
         group_codes(keys, g), keys->table, tokens, group,
         s->query[stacked(first, 0, count, false)] + strip->first_channel + g * group,
-        NIBBLE_MAX_CHANNELS, halves ? 2 * count : count, s->raw_scores[0], keys->ahead);
+        NIBBLE_MAX_CHANNELS, halves ? 2 * count : count, s->raw_scores[0], &s->feed);
     nibble_score_finish finish[CHUNK_ROWS];
     for (int32_t i = 0; i < count; i++) {
       const float scale = s->query_scale[keys->part][first + i] * keys->table_scale;
@@ -214,7 +232,7 @@ static void score_chunk(const nibble_kernels *kernels, const nibble_rows *rows, 
           .accumulate = slot > 0,
       };
     }
-    kernels->finish_scores(finish, count);
+    kernels->finish_scores(finish, count, &s->feed);
   }
 }
 
@@ -263,7 +281,7 @@ static void soften_chunk(const nibble_kernels *kernels, const nibble_rows *rows,
   for (int32_t i = 0; i < count; i++)
     mask_row(rows, first + i, first_position, present, tokens, s->scores[i]);
   kernels->softmax(s->scores[0], tokens, count, bias, scale, partial->maximum + first,
-                   partial->sum + first, factor);
+                   partial->sum + first, factor, &s->feed);
   for (int32_t i = 0; i < count; i++) {
     if (factor[i] == 1) continue;
     float *accumulator = partial->accumulator + (size_t)(first + i) * (size_t)padded;
@@ -288,7 +306,7 @@ static void start_weights(const nibble_kernels *kernels, const block_view *value
         .low = wants_halves(strip) ? s->weights[count + i] : NULL,
         .wants_sum = values->table_zero != 0 || values->channel_zero != NULL,
     };
-  kernels->start_weights(s->weight_start, count);
+  kernels->start_weights(s->weight_start, count, &s->feed);
 }
 
 static void weigh_chunk(const nibble_kernels *kernels, const nibble_rows *rows, int32_t first,
@@ -301,7 +319,7 @@ static void weigh_chunk(const nibble_kernels *kernels, const nibble_rows *rows, 
   float *accumulators = partial->accumulator + (size_t)(first * padded + strip->first_channel);
   if (nibble_is_rows(values->kind)) {
     kernels->weigh_rows[values->kind](values->codes, tokens, padded, s->scores[0] + values->token,
-                                      count, accumulators, values->ahead);
+                                      count, accumulators, &s->feed);
     return;
   }
   const bool halves = wants_halves(strip);
@@ -314,7 +332,7 @@ static void weigh_chunk(const nibble_kernels *kernels, const nibble_rows *rows, 
     const int32_t width = nibble_padded_channels(group);
     kernels->weigh[values->kind](group_codes(values, g), values->table, tokens, width,
                                  s->weights[0], halves ? 2 * count : count, s->raw_values,
-                                 values->ahead);
+                                 &s->feed);
     nibble_value_finish finish[CHUNK_ROWS];
     for (int32_t i = 0; i < count; i++)
       finish[i] = (nibble_value_finish){
@@ -328,7 +346,7 @@ static void weigh_chunk(const nibble_kernels *kernels, const nibble_rows *rows, 
           .channel_zero = values->channel_zero ? values->channel_zero + g * group : NULL,
           .accumulator = accumulators + (size_t)i * (size_t)padded + g * group,
       };
-    kernels->finish_values(finish, count);
+    kernels->finish_values(finish, count, &s->feed);
   }
 }
 
@@ -373,13 +391,12 @@ typedef struct {
 } stretch_view;
 
 static void view_stretch(stretch_view *view, const nibble_strip *strip, const uint8_t *codes,
-                         const uint8_t *side, int32_t stretch, ptrdiff_t ahead) {
+                         const uint8_t *side, int32_t stretch) {
   const int32_t blocks = stretch_tokens(strip) / strip->block_tokens;
   view->count = 0;
   for (int32_t i = 0; i < blocks; i++)
     for (int32_t part = 0; part < strip->parts; part++)
-      view_block(&view->blocks[view->count++], strip, part, codes, side, stretch * blocks + i,
-                 ahead);
+      view_block(&view->blocks[view->count++], strip, part, codes, side, stretch * blocks + i);
 }
 
 static void expand_stretch(const nibble_kernels *kernels, stretch_view *view, int8_t *expanded) {
@@ -443,27 +460,26 @@ void nibble_attend(const nibble_run *run, const nibble_rows *rows, const nibble_
     memset(partial->accumulator, 0, (size_t)rows->count * (size_t)padded * sizeof(float));
   }
   const visible_range range = visible(rows);
+  s->feed = (nibble_feed){.rate = feed_rate(run, rows)};
   bool is_quantized = false;
   stretch_view keys, values;
   if (rows->skip) nibble_start_skipping(rows, run->keys->row_channels, s->query_norms);
   for (int32_t page = 0; page < run->page_count; page++) {
     const uint8_t *bytes = run->pages[page],
                   *next = page + 1 < run->page_count + run->has_next ? run->pages[page + 1] : bytes;
-    const ptrdiff_t ahead = next - bytes;
     const bool is_last = page + 1 == run->page_count;
     const int32_t present = is_last ? run->last_page_tokens : run->keys->tokens;
     const int64_t position = run->first_position + (int64_t)page * run->keys->tokens;
     if (position + present <= range.first) continue;
     if (position > range.last) break;
-    prefetch(next + run->key_side, run->keys->side_bytes);
-    prefetch(next + run->value_side, run->values->side_bytes);
+    if (next != bytes) feed_page(&s->feed, run, next);
     if (rows->skip && nibble_skips_page(rows, partial, run->keys->row_channels, s->query_norms,
                                         bytes, next, position, present))
       continue;
     for (int32_t stretch = 0; stretch * tokens < present; stretch++) {
-      view_stretch(&keys, run->keys, bytes + run->key_codes, bytes + run->key_side, stretch, ahead);
-      view_stretch(&values, run->values, bytes + run->value_codes, bytes + run->value_side, stretch,
-                   ahead);
+      view_stretch(&keys, run->keys, bytes + run->key_codes, bytes + run->key_side, stretch);
+      view_stretch(&values, run->values, bytes + run->value_codes, bytes + run->value_side,
+                   stretch);
       if (!is_quantized) quantize_queries(kernels, rows, &keys, s);
       is_quantized = true;
       const int32_t left = present - stretch * tokens;

@@ -98,7 +98,7 @@ bool nibble_test_dot(const char *isa, nibble_kind kind, const uint8_t *codes, co
   int32_t *wide = calloc((size_t)rows * NIBBLE_MAX_BLOCK_TOKENS, sizeof *wide);
   if (!wide) return false;
   kernels->dot[kind](codes, table, block_tokens, channels, queries, (size_t)channels, rows, wide,
-                     0);
+                     &(nibble_feed){0});
   for (int32_t row = 0; row < rows; row++)
     memcpy(out + (size_t)row * block_tokens, wide + (size_t)row * NIBBLE_MAX_BLOCK_TOKENS,
            (size_t)block_tokens * sizeof *out);
@@ -116,7 +116,8 @@ bool nibble_test_weigh(const char *isa, nibble_kind kind, const uint8_t *codes, 
   for (int32_t row = 0; row < rows; row++)
     memcpy(wide + (size_t)row * NIBBLE_MAX_BLOCK_TOKENS, weights + (size_t)row * block_tokens,
            (size_t)block_tokens);
-  kernels->weigh[kind](codes, table, block_tokens, padded_channels, wide, rows, out, 0);
+  kernels->weigh[kind](codes, table, block_tokens, padded_channels, wide, rows, out,
+                       &(nibble_feed){0});
   free(wide);
   return true;
 }

@@ -106,29 +106,27 @@ NIBBLE_INLINE void nibble_store_bytes(const nibble_ints *source, uint8_t *target
   memcpy(target, &x, sizeof x);
 }
 
-// exp of each lane; below -87 it is 0. 2^(n + f) with the Taylor polynomial of degree 6 on |f| <=
-// 1/2: relative error below 2e-7 near 0, growing with the rounding of x * log2(e) to 4e-6 at -80.
+// exp of each lane, 0 below -87.3. 2^(n + f) with a polynomial of degree 5 on |f| <= 1/2, minimax
+// in the relative error: 2e-7 near 0, growing with the rounding of x * log2(e) to 4e-6 at -80.
 NIBBLE_INLINE void nibble_exp_lanes(nibble_floats *x) {
-  const nibble_floats low = (nibble_floats){0} - 87.0f;
-  const nibble_ints visible = *x >= low;
-  const nibble_floats clamped = *x > low ? *x : low;
-  const nibble_floats t = clamped * 1.44269504f;
-  const nibble_floats n = NIBBLE_ROUND(t);
-  const nibble_floats f = t - n;
-  nibble_floats p = f * 1.5403530e-4f + 1.3333558e-3f;
-  p = p * f + 9.6181291e-3f;
-  p = p * f + 5.5504109e-2f;
-  p = p * f + 2.4022651e-1f;
-  p = p * f + 6.9314718e-1f;
+  // Adding it leaves n in the lowest bits. With n = -127 the exponent of the power of two is that
+  // of zero.
+  const float magic = 12582912.0f;
+  nibble_floats t = *x * 1.44269504f;
+  t = t > -126.0f ? t : (nibble_floats){0} - 127.0f;
+  const nibble_floats rounded = t + magic;
+  const nibble_floats f = t - (rounded - magic);
+  nibble_floats p = f * 1.326470877e-3f + 9.671511466e-3f;
+  p = p * f + 5.550733776e-2f;
+  p = p * f + 2.402224210e-1f;
+  p = p * f + 6.931469776e-1f;
   p = p * f + 1.0f;
-  const nibble_ints exponent = (__builtin_convertvector(n, nibble_ints) + 127) << 23;
+  nibble_ints exponent;
+  memcpy(&exponent, &rounded, sizeof exponent);
+  exponent = (exponent + 127) << 23;
   nibble_floats power;
   memcpy(&power, &exponent, sizeof power);
-  p *= power;
-  nibble_ints bits;
-  memcpy(&bits, &p, sizeof bits);
-  bits &= visible;
-  memcpy(x, &bits, sizeof *x);
+  *x = p * power;
 }
 
 NIBBLE_INLINE float nibble_exp(float x) {
@@ -161,12 +159,14 @@ NIBBLE_INLINE float nibble_lanes_max(const nibble_floats *x) {
 }
 
 NIBBLE_INLINE void nibble_finish_scores_of(const nibble_score_finish *a, const float *scales,
-                                           const float *zeros, bool has_low, bool has_zero) {
+                                           const float *zeros, bool has_low, bool has_zero,
+                                           nibble_feed *feed) {
   const float offset = 128.0f * (float)a->query_sum, offset_low = 128.0f * (float)a->query_sum_low;
   const float query_sum =
       has_low ? 256.0f * (float)a->query_sum + (float)a->query_sum_low : (float)a->query_sum;
   for (int32_t t = 0; t < a->tokens; t += NIBBLE_LANES) {
     nibble_floats s, x;
+    nibble_fetch(feed, 1);
     // Sums stay below 2^24 for up to 512 channels, so they are exact as floats.
     nibble_load_ints(a->raw + t, &s);
     s -= offset;
@@ -209,18 +209,19 @@ NIBBLE_INLINE void nibble_widen_side(const uint16_t *token_scale, const uint16_t
   }
 }
 
-NIBBLE_INLINE void nibble_finish_scores(const nibble_score_finish *rows, int32_t count) {
+NIBBLE_INLINE void nibble_finish_scores(const nibble_score_finish *rows, int32_t count,
+                                        nibble_feed *feed) {
   float scales[NIBBLE_MAX_BLOCK_TOKENS], zeros[NIBBLE_MAX_BLOCK_TOKENS];
   nibble_widen_side(rows[0].token_scale, rows[0].token_zero, rows[0].zero, rows[0].tokens, scales,
                     zeros);
   for (int32_t i = 0; i < count; i++) {
     const bool has_zero = rows[i].token_zero != NULL;
     if (rows[i].raw_low)
-      nibble_finish_scores_of(&rows[i], scales, zeros, true, has_zero);
+      nibble_finish_scores_of(&rows[i], scales, zeros, true, has_zero, feed);
     else if (has_zero)
-      nibble_finish_scores_of(&rows[i], scales, zeros, false, true);
+      nibble_finish_scores_of(&rows[i], scales, zeros, false, true, feed);
     else
-      nibble_finish_scores_of(&rows[i], scales, zeros, false, false);
+      nibble_finish_scores_of(&rows[i], scales, zeros, false, false, feed);
   }
 }
 
@@ -230,13 +231,14 @@ NIBBLE_INLINE void nibble_finish_scores(const nibble_score_finish *rows, int32_t
 // Phase by phase, so that the rows' chains of operations overlap.
 NIBBLE_INLINE void nibble_softmax_rows(float *scores, int32_t tokens, int32_t rows,
                                        const float *bias, float scale, float *maximum, float *sum,
-                                       float *factor) {
+                                       float *factor, nibble_feed *feed) {
   for (int32_t row = 0; row < rows; row++) {
     nibble_floats top_lanes = (nibble_floats){0} - INFINITY;
     const float shift = bias ? bias[row] : 0;
     for (int32_t t = 0; t < tokens; t += NIBBLE_LANES) {
       nibble_floats s;
       float *at = scores + row * NIBBLE_MAX_BLOCK_TOKENS + t;
+      nibble_fetch(feed, 1);
       nibble_load_floats(at, &s);
       s = (s + shift) * scale;
       memcpy(at, &s, sizeof s);
@@ -254,6 +256,7 @@ NIBBLE_INLINE void nibble_softmax_rows(float *scores, int32_t tokens, int32_t ro
     for (int32_t t = 0; t < tokens; t += NIBBLE_LANES) {
       nibble_floats s;
       float *at = scores + row * NIBBLE_MAX_BLOCK_TOKENS + t;
+      nibble_fetch(feed, 1);
       nibble_load_floats(at, &s);
       s -= top;
       nibble_exp_lanes(&s);
@@ -266,11 +269,12 @@ NIBBLE_INLINE void nibble_softmax_rows(float *scores, int32_t tokens, int32_t ro
 
 NIBBLE_INLINE void nibble_start_weights_of(nibble_weight_start *a, const float *scales,
                                            const float *zeros, bool has_low, bool has_zero,
-                                           bool has_sum) {
+                                           bool has_sum, nibble_feed *feed) {
   nibble_floats scaled[NIBBLE_MAX_BLOCK_TOKENS / NIBBLE_LANES];
   nibble_floats top_lanes = {0};
   for (int32_t t = 0; t < a->tokens; t += NIBBLE_LANES) {
     nibble_floats w, x;
+    nibble_fetch(feed, 1);
     nibble_load_floats(a->weights + t, &w);
     if (a->token_scale) {
       nibble_load_floats(scales + t, &x);
@@ -303,26 +307,29 @@ NIBBLE_INLINE void nibble_start_weights_of(nibble_weight_start *a, const float *
   a->zero_sum = has_zero ? nibble_lanes_sum(&zero_sum) : a->zero * a->sum;
 }
 
-NIBBLE_INLINE void nibble_start_weights(nibble_weight_start *rows, int32_t count) {
+NIBBLE_INLINE void nibble_start_weights(nibble_weight_start *rows, int32_t count,
+                                        nibble_feed *feed) {
   float scales[NIBBLE_MAX_BLOCK_TOKENS], zeros[NIBBLE_MAX_BLOCK_TOKENS];
   nibble_widen_side(rows[0].token_scale, rows[0].token_zero, rows[0].zero, rows[0].tokens, scales,
                     zeros);
   for (int32_t i = 0; i < count; i++) {
     nibble_weight_start *a = &rows[i];
     if (a->low)
-      nibble_start_weights_of(a, scales, zeros, true, a->token_zero != NULL, true);
+      nibble_start_weights_of(a, scales, zeros, true, a->token_zero != NULL, true, feed);
     else if (a->token_zero)
-      nibble_start_weights_of(a, scales, zeros, false, true, true);
+      nibble_start_weights_of(a, scales, zeros, false, true, true, feed);
     else if (a->wants_sum)
-      nibble_start_weights_of(a, scales, zeros, false, false, true);
+      nibble_start_weights_of(a, scales, zeros, false, false, true, feed);
     else
-      nibble_start_weights_of(a, scales, zeros, false, false, false);
+      nibble_start_weights_of(a, scales, zeros, false, false, false, feed);
   }
 }
 
-NIBBLE_INLINE void nibble_finish_values_of(const nibble_value_finish *a, bool has_low) {
+NIBBLE_INLINE void nibble_finish_values_of(const nibble_value_finish *a, bool has_low,
+                                           nibble_feed *feed) {
   for (int32_t d = 0; d < a->channels; d += NIBBLE_LANES) {
     nibble_floats v, x;
+    nibble_fetch(feed, 1);
     nibble_load_ints(a->raw + d, &v);
     if (has_low) {
       nibble_load_ints(a->raw_low + d, &x);
@@ -347,13 +354,13 @@ NIBBLE_INLINE void nibble_finish_channels(const nibble_value_finish *a) {
   }
 }
 
-NIBBLE_INLINE void nibble_finish_values(const nibble_value_finish *a) {
+NIBBLE_INLINE void nibble_finish_values(const nibble_value_finish *a, nibble_feed *feed) {
   if (a->channel_scale || a->channel_zero)
     nibble_finish_channels(a);
   else if (a->raw_low)
-    nibble_finish_values_of(a, true);
+    nibble_finish_values_of(a, true, feed);
   else
-    nibble_finish_values_of(a, false);
+    nibble_finish_values_of(a, false, feed);
 }
 
 NIBBLE_INLINE void nibble_combine_floats(float *result, float a, const float *source, float b,

@@ -5,23 +5,24 @@
 #define INTEGER_KERNELS(name, kind)                                                                \
   TARGET static void fill_##name(const uint8_t *codes, const int8_t *table, bool is_values,        \
                                  int32_t block_tokens, int32_t channels, int8_t *out,              \
-                                 ptrdiff_t ahead) {                                                \
-    expand_block(kind, codes, table, is_values, block_tokens, channels, out, ahead);               \
+                                 nibble_feed *feed) {                                              \
+    expand_block(kind, codes, table, is_values, block_tokens, channels, out, feed);                \
   }                                                                                                \
   TARGET static void dot_##name(const uint8_t *codes, const int8_t *table, int32_t block_tokens,   \
                                 int32_t channels, const int8_t *queries, size_t stride,            \
-                                int32_t rows, int32_t *out, ptrdiff_t ahead) {                     \
+                                int32_t rows, int32_t *out, nibble_feed *feed) {                   \
     dot(kind, fill_##name, codes, table, block_tokens, channels, queries, stride, rows, out,       \
-        ahead);                                                                                    \
+        feed);                                                                                     \
   }                                                                                                \
   TARGET static void weigh_##name(const uint8_t *codes, const int8_t *table, int32_t block_tokens, \
                                   int32_t padded_channels, const uint8_t *weights, int32_t rows,   \
-                                  int32_t *out, ptrdiff_t ahead) {                                 \
+                                  int32_t *out, nibble_feed *feed) {                               \
     weigh(kind, fill_##name, codes, table, block_tokens, padded_channels, weights, rows, out,      \
-          ahead);                                                                                  \
+          feed);                                                                                   \
   }                                                                                                \
   TARGET static void expand_##name(const uint8_t *codes, const int8_t *table, bool is_values,      \
                                    int32_t block_tokens, int32_t channels, int8_t *out) {          \
-    fill_##name(codes, table, is_values, block_tokens, channels, out, 0);                          \
+    nibble_feed none = {0};                                                                        \
+    fill_##name(codes, table, is_values, block_tokens, channels, out, &none);                      \
   }
 NIBBLE_EACH_CODE_KIND(INTEGER_KERNELS)

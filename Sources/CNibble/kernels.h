@@ -5,27 +5,51 @@
 #include "layout.h"
 
 #define NIBBLE_INLINE static inline __attribute__((always_inline))
+// Before loops whose counter has to become a constant: shifts and masks of a tile's place.
+#define NIBBLE_UNROLLED _Pragma("clang loop unroll(full)")
+
+// The bytes that are needed next. A core has few reads under way at a time, and memory idles while
+// it computes on what it has: so all kernels fetch them, line by line and evenly over their work.
+typedef struct nibble_feed {
+  const uint8_t *next, *end;
+  int32_t rate;    // lines to fetch for every NIBBLE_FEED_UNIT units of work
+  int32_t credit;  // what is left over of that
+} nibble_feed;
+
+enum { NIBBLE_FEED_UNIT = 16 };
+
+NIBBLE_INLINE void nibble_fetch_line(nibble_feed *feed) {
+  if (feed->next >= feed->end) return;
+  __builtin_prefetch(feed->next, 0, 3);
+  feed->next += 64;
+}
+
+// What goes with `work` lines of codes that are read, or registers of results of the float parts.
+NIBBLE_INLINE void nibble_fetch(nibble_feed *feed, int32_t work) {
+  feed->credit += work * feed->rate;
+  for (; feed->credit >= NIBBLE_FEED_UNIT; feed->credit -= NIBBLE_FEED_UNIT)
+    nibble_fetch_line(feed);
+}
 
 // One block of keys against `rows` int8 queries (`stride` bytes apart):
 // out[row * NIBBLE_MAX_BLOCK_TOKENS + t] = sum over d of (table[code] + 128) * query[row][d].
-// `ahead`: distance in bytes to the codes that will be needed next, to prefetch.
 typedef void nibble_dot_function(const uint8_t *codes, const int8_t *table, int32_t block_tokens,
                                  int32_t channels, const int8_t *queries, size_t stride,
-                                 int32_t rows, int32_t *out, ptrdiff_t ahead);
+                                 int32_t rows, int32_t *out, nibble_feed *feed);
 
 // One block of values: out[row * padded_channels + d] = sum over t of weight[row][t] * table[code].
 // Weights are NIBBLE_MAX_BLOCK_TOKENS apart.
 typedef void nibble_weigh_function(const uint8_t *codes, const int8_t *table, int32_t block_tokens,
                                    int32_t padded_channels, const uint8_t *weights, int32_t rows,
-                                   int32_t *out, ptrdiff_t ahead);
+                                   int32_t *out, nibble_feed *feed);
 
 // The same over exact rows. Scores are overwritten, accumulators are added to.
 typedef void nibble_dot_rows_function(const void *codes, int32_t block_tokens, int32_t channels,
                                       const float *queries, size_t stride, int32_t rows,
-                                      float *scores, ptrdiff_t ahead);
+                                      float *scores, nibble_feed *feed);
 typedef void nibble_weigh_rows_function(const void *codes, int32_t block_tokens,
                                         int32_t padded_channels, const float *weights, int32_t rows,
-                                        float *accumulators, ptrdiff_t ahead);
+                                        float *accumulators, nibble_feed *feed);
 
 // Codes as signed bytes in tile order (one byte each), so that many rows share one expansion.
 typedef void nibble_expand_function(const uint8_t *codes, const int8_t *table, bool is_values,
@@ -81,11 +105,11 @@ typedef struct nibble_kernels {
   nibble_weigh_rows_function *weigh_rows[NIBBLE_BFLOAT16 + 1];
 
   // The float part of attention; see float_parts.h.
-  void (*finish_scores)(const struct nibble_score_finish *rows, int32_t count);
+  void (*finish_scores)(const struct nibble_score_finish *rows, int32_t count, nibble_feed *feed);
   void (*softmax)(float *scores, int32_t tokens, int32_t rows, const float *bias, float scale,
-                  float *maximum, float *sum, float *factor);
-  void (*start_weights)(struct nibble_weight_start *rows, int32_t count);
-  void (*finish_values)(const struct nibble_value_finish *rows, int32_t count);
+                  float *maximum, float *sum, float *factor, nibble_feed *feed);
+  void (*start_weights)(struct nibble_weight_start *rows, int32_t count, nibble_feed *feed);
+  void (*finish_values)(const struct nibble_value_finish *rows, int32_t count, nibble_feed *feed);
   void (*combine)(float *result, float a, const float *source, float b, size_t n);
   float (*dot_floats)(const float *a, const float *b, size_t n);
   void (*quantize_query)(const float *query, int32_t channels, bool halves, int8_t *high,

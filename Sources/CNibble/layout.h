@@ -205,6 +205,20 @@ static inline uint32_t nibble_window_part(int32_t bits, int32_t tile, int32_t ag
   return part;
 }
 
+// With 4 and 3 bits the table of a trellis is odd: table[mirror of index] = -table[index], where
+// mirrors differ in the highest bit. Half of the table is then enough.
+static inline bool nibble_is_odd(int32_t kind) {
+  return kind == NIBBLE_TRELLIS4 || kind == NIBBLE_TRELLIS3;
+}
+
+enum { NIBBLE_MIRROR3 = 0xb7 };  // the bits that two mirrors differ in
+
+// With 4 bits mirrors are each other's negatives, as far as the lower seven bits go.
+static inline uint8_t nibble_trellis_mirror(int32_t kind, uint8_t index) {
+  if (kind == NIBBLE_TRELLIS3) return index ^ NIBBLE_MIRROR3;
+  return (uint8_t)((-index & 0x7f) | (~index & 0x80));
+}
+
 static inline uint8_t nibble_trellis_index(int32_t kind, const uint8_t *codes, int32_t tiles,
                                            int32_t tile, int32_t byte) {
   const int32_t bits = nibble_code_bits(kind);

@@ -53,14 +53,14 @@ NIBBLE_INLINE void expand(int32_t kind, const uint8_t *codes, const int8_t *tabl
 #define INTEGER_KERNELS(name, kind)                                                                \
   static void dot_##name(const uint8_t *codes, const int8_t *table, int32_t block_tokens,          \
                          int32_t channels, const int8_t *queries, size_t stride, int32_t rows,     \
-                         int32_t *out, ptrdiff_t ahead) {                                          \
-    (void)ahead;                                                                                   \
+                         int32_t *out, nibble_feed *feed) {                                        \
+    (void)feed;                                                                                    \
     dot(kind, codes, table, block_tokens, channels, queries, stride, rows, out);                   \
   }                                                                                                \
   static void weigh_##name(const uint8_t *codes, const int8_t *table, int32_t block_tokens,        \
                            int32_t padded_channels, const uint8_t *weights, int32_t rows,          \
-                           int32_t *out, ptrdiff_t ahead) {                                        \
-    (void)ahead;                                                                                   \
+                           int32_t *out, nibble_feed *feed) {                                      \
+    (void)feed;                                                                                    \
     weigh(kind, codes, table, block_tokens, padded_channels, weights, rows, out);                  \
   }                                                                                                \
   static void expand_##name(const uint8_t *codes, const int8_t *table, bool is_values,             \
@@ -106,14 +106,14 @@ NIBBLE_INLINE void weigh_rows(int32_t kind, const void *codes, int32_t block_tok
 #define ROW_KERNELS(name, kind)                                                                    \
   static void dot_##name(const void *codes, int32_t block_tokens, int32_t channels,                \
                          const float *queries, size_t stride, int32_t rows, float *scores,         \
-                         ptrdiff_t ahead) {                                                        \
-    (void)ahead;                                                                                   \
+                         nibble_feed *feed) {                                                      \
+    (void)feed;                                                                                    \
     dot_rows(kind, codes, block_tokens, channels, queries, stride, rows, scores);                  \
   }                                                                                                \
   static void weigh_##name(const void *codes, int32_t block_tokens, int32_t padded_channels,       \
                            const float *weights, int32_t rows, float *accumulators,                \
-                           ptrdiff_t ahead) {                                                      \
-    (void)ahead;                                                                                   \
+                           nibble_feed *feed) {                                                    \
+    (void)feed;                                                                                    \
     weigh_rows(kind, codes, block_tokens, padded_channels, weights, rows, accumulators);           \
   }
 ROW_KERNELS(float32, NIBBLE_FLOAT32)

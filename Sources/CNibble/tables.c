@@ -20,8 +20,8 @@ const int8_t *nibble_constant_table(int32_t kind) {
 
 float nibble_constant_unit(int32_t kind) {
   switch (kind) {
-  case NIBBLE_TRELLIS4: return 0.0285365433f;
-  case NIBBLE_TRELLIS3: return 0.0259856135f;
+  case NIBBLE_TRELLIS4: return 0.0287619568f;
+  case NIBBLE_TRELLIS3: return 0.0255852323f;
   case NIBBLE_TRELLIS2: return 0.023413213f;
   case NIBBLE_TRELLIS1: return 0.0167140607f;
   default: return kind >= NIBBLE_BLOCKS4 ? 1 : 0;

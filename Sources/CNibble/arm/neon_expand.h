@@ -6,11 +6,8 @@ enum { QUARTERS = 4, QUARTER_BYTES = 16 };
 // Eight tiles are one step: a whole number of packing units for each kind.
 enum { STEP = 8 };
 
-// Before loops whose counter has to become a constant: shifts and masks of a tile's place.
-#define UNROLLED _Pragma("clang loop unroll(full)")
-
 typedef struct {
-  uint8x16x4_t part[4];  // 64 entries each; one register for plain codes, two parts for codebooks
+  uint8x16x4_t part[4];  // 64 entries each; one register for plain codes
   uint8x16_t flip;       // what int8, which has no table, flips in its codes
 } entry_table;
 
@@ -24,22 +21,15 @@ TARGET_INLINE entry_table load_table(int32_t kind, const int8_t *table, uint8_t 
     t.part[0].val[0] = veorq_u8(vld1q_u8(bytes), t.flip);
     return t;
   }
-  for (int i = 0; i < (nibble_is_trellis(kind) ? 4 : 2); i++)
+  for (int i = 0; i < (nibble_is_trellis(kind) && !nibble_is_odd(kind) ? 4 : 2); i++)
     for (int j = 0; j < 4; j++)
       t.part[i].val[j] = veorq_u8(vld1q_u8(bytes + i * 64 + j * 16), t.flip);
   return t;
 }
 
-TARGET_INLINE void prefetch_lines(const uint8_t *at, int32_t lines) {
-  for (int32_t line = 0; line < lines; line++) __builtin_prefetch(at + line * 64, 0, 3);
-}
-
-// Prefetches the lines of a step `ahead` bytes from it, some in each quarter's turn. Lines of the
-// next step that come along will be needed as well.
-TARGET_INLINE void prefetch_step(const uint8_t *step, int32_t lines, int32_t quarter,
-                                 ptrdiff_t ahead) {
-  for (int32_t line = 0; line < lines; line += QUARTERS)
-    prefetch_lines(step + ahead + (line + quarter) * 64, 1);
+// The share of one quarter in the lines of a step.
+TARGET_INLINE void fetch_step(int32_t lines, int32_t quarter, nibble_feed *feed) {
+  for (int32_t line = quarter; line < lines; line += QUARTERS) nibble_fetch(feed, 1);
 }
 
 // Every byte shifted to the right, with a negative count to the left.
@@ -78,12 +68,12 @@ TARGET_INLINE uint8x16_t look_up(int parts, uint8x16_t index, const entry_table 
 }
 
 TARGET_INLINE void expand_codes(int32_t kind, const uint8_t *codes, const entry_table *t,
-                                int32_t tiles, int8_t *out, ptrdiff_t ahead) {
+                                int32_t tiles, int8_t *out, nibble_feed *feed) {
   const int32_t lines = nibble_code_bits(kind);
   for (int32_t tile = 0; tile < tiles; tile += STEP, codes += lines * 64)
     for (int32_t quarter = 0; quarter < QUARTERS; quarter++) {
-      prefetch_step(codes, lines, quarter, ahead);
-      UNROLLED
+      fetch_step(lines, quarter, feed);
+      NIBBLE_UNROLLED
       for (int i = 0; i < STEP; i++)
         vst1q_s8(out + (tile + i) * 64 + quarter * QUARTER_BYTES,
                  vreinterpretq_s8_u8(load_entries(kind, codes + quarter * QUARTER_BYTES, i, t)));
@@ -119,9 +109,20 @@ TARGET_INLINE uint8x16_t trellis_index(int32_t kind, const uint8_t *step, int i,
   return vbslq_u8(vdupq_n_u8(3), tops, index);
 }
 
+// The entries of a trellis. Half of an odd table is enough.
+TARGET_INLINE uint8x16_t trellis_entries(int32_t kind, uint8x16_t index, const entry_table *t) {
+  if (!nibble_is_odd(kind)) return look_up(4, index, t);
+  const uint8x16_t is_upper = vcltzq_s8(vreinterpretq_s8_u8(index));
+  if (kind == NIBBLE_TRELLIS4)
+    index = vreinterpretq_u8_s8(vabsq_s8(vreinterpretq_s8_u8(index))) & vdupq_n_u8(0x7f);
+  else
+    index = veorq_u8(index, vandq_u8(is_upper, vdupq_n_u8(NIBBLE_MIRROR3)));
+  return vsubq_u8(veorq_u8(look_up(2, index, t), is_upper), is_upper);
+}
+
 // The chain of every byte runs around: it begins behind the block's last step.
 TARGET_INLINE void expand_trellis(int32_t kind, const uint8_t *codes, const entry_table *t,
-                                  int32_t tiles, int8_t *out, ptrdiff_t ahead) {
+                                  int32_t tiles, int8_t *out, nibble_feed *feed) {
   const int32_t lines = nibble_code_bits(kind);
   for (int32_t quarter = 0; quarter < QUARTERS; quarter++) {
     const uint8_t *step = codes + quarter * QUARTER_BYTES,
@@ -130,10 +131,11 @@ TARGET_INLINE void expand_trellis(int32_t kind, const uint8_t *codes, const entr
     chain_end end;
     trellis_index(kind, last, STEP - 1, &end);
     for (int32_t tile = 0; tile < tiles; tile += STEP, step += lines * 64) {
-      prefetch_step(step, lines, quarter, ahead);
-      UNROLLED
+      fetch_step(lines, quarter, feed);
+      NIBBLE_UNROLLED
       for (int i = 0; i < STEP; i++, at += 64)
-        vst1q_s8(at, vreinterpretq_s8_u8(look_up(4, trellis_index(kind, step, i, &end), t)));
+        vst1q_s8(at,
+                 vreinterpretq_s8_u8(trellis_entries(kind, trellis_index(kind, step, i, &end), t)));
     }
   }
 }
@@ -182,15 +184,15 @@ TARGET_INLINE uint8x16_t selector_places(int32_t kind, bool is_values, int32_t q
 
 TARGET_INLINE void expand_codebooks(int32_t kind, const uint8_t *codes, const entry_table *t,
                                     bool is_values, int32_t block_tokens, int32_t channels,
-                                    int8_t *out, ptrdiff_t ahead) {
+                                    int8_t *out, nibble_feed *feed) {
   const int32_t tiles = nibble_block_tiles(is_values, block_tokens, channels),
                 count = is_values ? block_tokens / 4 : block_tokens / 16,
                 lines = nibble_code_bits(kind);
   const uint8_t *selectors = codes + nibble_code_lines(kind, is_values, block_tokens, channels);
   int32_t outer = 0, inner = 0;
   for (int32_t tile = 0; tile < tiles; tile += STEP, codes += lines * 64) {
-    prefetch_lines(codes + ahead, lines);
-    UNROLLED
+    nibble_fetch(feed, lines);
+    NIBBLE_UNROLLED
     for (int i = 0; i < STEP; i++, out += 64) {
       const uint8x16_t all =
           place_selectors(load_selectors(kind, is_values, selectors, outer, inner, count));
@@ -213,7 +215,7 @@ TARGET_INLINE void expand_codebooks(int32_t kind, const uint8_t *codes, const en
 // Blocks that are no whole number of steps are rare and left to plain C.
 TARGET_INLINE void expand_block(int32_t kind, const uint8_t *codes, const int8_t *table,
                                 bool is_values, int32_t block_tokens, int32_t channels, int8_t *out,
-                                ptrdiff_t ahead) {
+                                nibble_feed *feed) {
   const int32_t tiles = nibble_block_tiles(is_values, block_tokens, channels);
   if (kind == NIBBLE_INT8) {
     memcpy(out, codes, (size_t)tiles * 64);
@@ -225,11 +227,11 @@ TARGET_INLINE void expand_block(int32_t kind, const uint8_t *codes, const int8_t
   }
   const entry_table t = load_table(kind, table, 0);
   if (nibble_is_trellis(kind))
-    expand_trellis(kind, codes, &t, tiles, out, ahead);
+    expand_trellis(kind, codes, &t, tiles, out, feed);
   else if (!nibble_has_selectors(kind))
-    expand_codes(kind, codes, &t, tiles, out, ahead);
+    expand_codes(kind, codes, &t, tiles, out, feed);
   else if (is_values)
-    expand_codebooks(kind, codes, &t, true, block_tokens, channels, out, ahead);
+    expand_codebooks(kind, codes, &t, true, block_tokens, channels, out, feed);
   else
-    expand_codebooks(kind, codes, &t, false, block_tokens, channels, out, ahead);
+    expand_codebooks(kind, codes, &t, false, block_tokens, channels, out, feed);
 }

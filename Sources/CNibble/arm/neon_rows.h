@@ -17,7 +17,7 @@ typedef struct {
   size_t stride;  // of the factors
   bool is_added;  // to what the result holds
   int32_t width;  // of the results, and how far they are apart
-  ptrdiff_t ahead;
+  nibble_feed *feed;
 } row_block;
 
 // Sixteen lanes from `lane` on, for `rows` (at most 4) rows of factors from `row` on.
@@ -32,7 +32,7 @@ TARGET_INLINE void add_row_lanes(int32_t kind, int32_t rows, const row_block *bl
     for (int i = 0; i < 4; i++)
       sum[r][i] = block->is_added ? vld1q_f32(result + r * block->width + i * 4) : vdupq_n_f32(0);
   for (int32_t k = 0; k < block->count; k++, codes += block->row_bytes) {
-    prefetch_lines(codes + block->ahead, 1);
+    if (width == 4 || k % 2 == 0) nibble_fetch(block->feed, 1);
     for (int i = 0; i < 4; i++) {
       const float32x4_t x = load_floats(kind, codes + i * 4 * width);
       for (int r = 0; r < rows; r++)
@@ -56,19 +56,19 @@ TARGET_INLINE void add_rows(int32_t kind, const row_block *block, int32_t lanes,
 #define ROW_KERNELS(name, kind)                                                                    \
   TARGET static void dot_##name(const void *codes, int32_t block_tokens, int32_t channels,         \
                                 const float *queries, size_t stride, int32_t rows, float *scores,  \
-                                ptrdiff_t ahead) {                                                 \
+                                nibble_feed *feed) {                                               \
     const row_block block = {.codes = codes,                                                       \
                              .row_bytes = (size_t)(block_tokens * nibble_element_bytes(kind)),     \
                              .count = channels,                                                    \
                              .factors = queries,                                                   \
                              .stride = stride,                                                     \
                              .width = NIBBLE_MAX_BLOCK_TOKENS,                                     \
-                             .ahead = ahead};                                                      \
+                             .feed = feed};                                                        \
     add_rows(kind, &block, block_tokens, rows, scores);                                            \
   }                                                                                                \
   TARGET static void weigh_##name(const void *codes, int32_t block_tokens,                         \
                                   int32_t padded_channels, const float *weights, int32_t rows,     \
-                                  float *accumulators, ptrdiff_t ahead) {                          \
+                                  float *accumulators, nibble_feed *feed) {                        \
     const row_block block = {.codes = codes,                                                       \
                              .row_bytes = (size_t)(padded_channels * nibble_element_bytes(kind)),  \
                              .count = block_tokens,                                                \
@@ -76,7 +76,7 @@ TARGET_INLINE void add_rows(int32_t kind, const row_block *block, int32_t lanes,
                              .stride = NIBBLE_MAX_BLOCK_TOKENS,                                    \
                              .is_added = true,                                                     \
                              .width = padded_channels,                                             \
-                             .ahead = ahead};                                                      \
+                             .feed = feed};                                                        \
     add_rows(kind, &block, padded_channels, rows, accumulators);                                   \
   }
 ROW_KERNELS(float32, NIBBLE_FLOAT32)

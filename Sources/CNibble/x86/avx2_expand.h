@@ -12,11 +12,6 @@ TARGET_INLINE __m256i load_entries(const int8_t *table) {
   return _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)table));
 }
 
-TARGET_INLINE void prefetch_lines(const uint8_t *bytes, int32_t lines) {
-  for (int32_t line = 0; line < lines; line++)
-    _mm_prefetch((const char *)bytes + line * 64, _MM_HINT_T0);
-}
-
 // The codes of one half of a tile; `codes` is where that half of the first line lies.
 TARGET_INLINE __m256i load_codes(int32_t kind, const uint8_t *codes, int32_t tile) {
   const int32_t bits = nibble_code_bits(kind);
@@ -36,31 +31,34 @@ TARGET_INLINE __m256i load_codes(int32_t kind, const uint8_t *codes, int32_t til
 
 // ---- Look-ups in large tables
 
-// The entries of `parts` (8 or 16) tables of sixteen. A shuffle gives zero where an index is
-// negative, so two tables that are eight apart are joined without a choice; the rest is chosen bit
-// by bit, depth first, so that few registers wait.
-TARGET_INLINE __m256i joined(int parts, int i, __m256i low, __m256i high, const int8_t *table) {
-  const __m256i first = _mm256_shuffle_epi8(load_entries(table + i * 16), low);
-  if (parts == 8) return first;
-  return _mm256_or_si256(first, _mm256_shuffle_epi8(load_entries(table + (i + 8) * 16), high));
+// Tables of sixteen entries that make up one of 128 or 256, each but the first as what it differs
+// by from the one before.
+typedef struct {
+  __m256i difference[NIBBLE_TRELLIS_ENTRIES / 16];
+} large_table;
+
+TARGET_INLINE large_table load_large(const int8_t *table, int32_t entries) {
+  large_table t;
+  __m256i before = _mm256_setzero_si256();
+  for (int32_t i = 0; i < entries / 16; i++) {
+    const __m256i part = load_entries(table + i * 16);
+    t.difference[i] = _mm256_xor_si256(part, i == 8 ? _mm256_setzero_si256() : before);
+    before = part;
+  }
+  return t;
 }
 
-TARGET_INLINE __m256i look_up(int parts, __m256i index, const int8_t *table) {
-  const __m256i low = _mm256_and_si256(index, _mm256_set1_epi8((char)(parts == 8 ? 0x0f : 0x8f)));
-  const __m256i high = _mm256_xor_si256(low, _mm256_set1_epi8((char)0x80));
-  const __m256i bit4 = _mm256_slli_epi16(index, 3), bit5 = _mm256_slli_epi16(index, 2),
-                bit6 = _mm256_slli_epi16(index, 1);
-  __m256i half[2];
-  for (int h = 0; h < 2; h++) {
-    __m256i pair[2];
-    for (int p = 0; p < 2; p++) {
-      const int i = h * 4 + p * 2;
-      pair[p] = _mm256_blendv_epi8(joined(parts, i, low, high, table),
-                                   joined(parts, i + 1, low, high, table), bit4);
-    }
-    half[h] = _mm256_blendv_epi8(pair[0], pair[1], bit5);
+// Entries of the tables `first` to `first + 7`, for indices of 0 to 127, and zero for others. A
+// shuffle gives zero where an index is negative: with every table sixteen are subtracted, and what
+// came before is corrected by the difference for those that are not there yet.
+TARGET_INLINE __m256i look_up_half(__m256i index, const large_table *table, int first) {
+  __m256i found = _mm256_shuffle_epi8(table->difference[first], index);
+  NIBBLE_UNROLLED
+  for (int i = 1; i < 8; i++) {
+    index = _mm256_subs_epi8(index, _mm256_set1_epi8(16));
+    found = _mm256_xor_si256(found, _mm256_shuffle_epi8(table->difference[first + i], index));
   }
-  return _mm256_blendv_epi8(half[0], half[1], bit6);
+  return found;
 }
 
 // ---- Trellis
@@ -96,6 +94,7 @@ TARGET_INLINE void trellis_indices(int32_t kind, const uint8_t *unit, chain *las
                                    __m256i *indices) {
   const int bits = nibble_code_bits(kind), width = bits == 3 ? 2 : bits, places = 8 / width;
   const __m256i high = bits == 3 ? load_bytes(unit + 128) : _mm256_setzero_si256();
+  NIBBLE_UNROLLED
   for (int i = 0; i < nibble_unit_tiles(kind); i++) {
     const int place = i % places;
     const bool is_last = place == places - 1;
@@ -114,6 +113,22 @@ TARGET_INLINE void trellis_indices(int32_t kind, const uint8_t *unit, chain *las
   if (bits == 3) last->high = _mm256_srli_epi16(high, 7);
 }
 
+// The entries of a trellis. Half of an odd table is enough.
+TARGET_INLINE __m256i look_up(int32_t kind, __m256i index, const large_table *table) {
+  const __m256i highest = _mm256_set1_epi8((char)0x80);
+  if (!nibble_is_odd(kind))
+    return _mm256_or_si256(look_up_half(index, table, 0),
+                           look_up_half(_mm256_xor_si256(index, highest), table, 8));
+  const __m256i is_upper = _mm256_cmpgt_epi8(_mm256_setzero_si256(), index);
+  if (kind == NIBBLE_TRELLIS4)
+    index = _mm256_andnot_si256(highest, _mm256_abs_epi8(index));
+  else
+    index =
+        _mm256_xor_si256(index, _mm256_and_si256(is_upper, _mm256_set1_epi8((char)NIBBLE_MIRROR3)));
+  const __m256i found = look_up_half(index, table, 0);
+  return _mm256_sub_epi8(_mm256_xor_si256(found, is_upper), is_upper);
+}
+
 // Tiles that are no whole number of units are few: their indices are found one by one.
 static void expand_trellis_slowly(int32_t kind, const uint8_t *codes, const int8_t *table,
                                   int32_t tiles, int8_t *out) {
@@ -123,20 +138,23 @@ static void expand_trellis_slowly(int32_t kind, const uint8_t *codes, const int8
 }
 
 TARGET_INLINE void expand_trellis(int32_t kind, const uint8_t *codes, const int8_t *table,
-                                  int32_t tiles, int8_t *out, ptrdiff_t ahead) {
+                                  int32_t tiles, int8_t *out, nibble_feed *feed) {
   const int32_t unit = nibble_unit_tiles(kind), bytes = nibble_unit_bytes(kind);
   if (tiles % unit) {
     expand_trellis_slowly(kind, codes, table, tiles, out);
     return;
   }
+  const large_table large =
+      load_large(table, nibble_is_odd(kind) ? NIBBLE_TRELLIS_ENTRIES / 2 : NIBBLE_TRELLIS_ENTRIES);
   chain chains[2] = {chain_before(kind, codes, tiles), chain_before(kind, codes + 32, tiles)};
   for (int32_t tile = 0; tile < tiles; tile += unit, codes += bytes, out += unit * 64) {
-    prefetch_lines(codes + ahead, bytes / 64);
+    nibble_fetch(feed, bytes / 64);
     for (int half = 0; half < 2; half++) {
       __m256i indices[8];
       trellis_indices(kind, codes + half * 32, &chains[half], indices);
+      NIBBLE_UNROLLED
       for (int i = 0; i < unit; i++)
-        store_bytes(out + i * 64 + half * 32, look_up(16, indices[i], table));
+        store_bytes(out + i * 64 + half * 32, look_up(kind, indices[i], &large));
     }
   }
 }
@@ -199,20 +217,21 @@ TARGET_INLINE __m256i selectors_of(int32_t kind, const uint8_t *unpacked, bool i
 
 TARGET_INLINE void expand_codebooks(int32_t kind, const uint8_t *codes, const int8_t *table,
                                     bool is_values, int32_t block_tokens, int32_t channels,
-                                    int8_t *out, ptrdiff_t ahead) {
+                                    int8_t *out, nibble_feed *feed) {
   const int32_t tiles = nibble_block_tiles(is_values, block_tokens, channels),
                 unit = nibble_unit_tiles(kind), bytes = nibble_unit_bytes(kind);
+  const large_table large = load_large(table, NIBBLE_CODEBOOKS * NIBBLE_TABLE_ENTRIES);
   uint8_t selectors[MAX_SELECTORS];
   unpack_selectors(codes + nibble_code_lines(kind, is_values, block_tokens, channels),
                    nibble_selectors(kind, is_values, block_tokens, channels), selectors);
   for (int32_t first = 0; first < tiles; first += unit, codes += bytes) {
-    prefetch_lines(codes + ahead, bytes / 64);
+    nibble_fetch(feed, bytes / 64);
     for (int32_t i = 0; i < unit && first + i < tiles; i++)
       for (int32_t half = 0; half < 2; half++) {
         const __m256i index = _mm256_or_si256(
             load_codes(kind, codes + half * 32, i),
             selectors_of(kind, selectors, is_values, block_tokens, first + i, half));
-        store_bytes(out + (first + i) * 64 + half * 32, look_up(NIBBLE_CODEBOOKS, index, table));
+        store_bytes(out + (first + i) * 64 + half * 32, look_up_half(index, &large, 0));
       }
   }
 }
@@ -220,21 +239,21 @@ TARGET_INLINE void expand_codebooks(int32_t kind, const uint8_t *codes, const in
 // A constant length of blocks spares divisions.
 TARGET_INLINE void expand_codebook_block(int32_t kind, const uint8_t *codes, const int8_t *table,
                                          bool is_values, int32_t block_tokens, int32_t channels,
-                                         int8_t *out, ptrdiff_t ahead) {
+                                         int8_t *out, nibble_feed *feed) {
   if (block_tokens == NIBBLE_MAX_BLOCK_TOKENS)
-    expand_codebooks(kind, codes, table, is_values, NIBBLE_MAX_BLOCK_TOKENS, channels, out, ahead);
+    expand_codebooks(kind, codes, table, is_values, NIBBLE_MAX_BLOCK_TOKENS, channels, out, feed);
   else
-    expand_codebooks(kind, codes, table, is_values, block_tokens, channels, out, ahead);
+    expand_codebooks(kind, codes, table, is_values, block_tokens, channels, out, feed);
 }
 
 // ---- Blocks
 
 TARGET_INLINE void expand_codes(int32_t kind, const uint8_t *codes, const int8_t *table,
-                                int32_t tiles, int8_t *out, ptrdiff_t ahead) {
+                                int32_t tiles, int8_t *out, nibble_feed *feed) {
   const int32_t unit = nibble_unit_tiles(kind), bytes = nibble_unit_bytes(kind);
   const __m256i entries = load_entries(table);
   for (int32_t tile = 0; tile < tiles; tile += unit, codes += bytes, out += unit * 64) {
-    prefetch_lines(codes + ahead, bytes / 64);
+    nibble_fetch(feed, bytes / 64);
     for (int32_t i = 0; i < unit && tile + i < tiles; i++)
       for (int half = 0; half < 2; half++)
         store_bytes(out + i * 64 + half * 32,
@@ -244,16 +263,16 @@ TARGET_INLINE void expand_codes(int32_t kind, const uint8_t *codes, const int8_t
 
 TARGET_INLINE void expand_block(int32_t kind, const uint8_t *codes, const int8_t *table,
                                 bool is_values, int32_t block_tokens, int32_t channels, int8_t *out,
-                                ptrdiff_t ahead) {
+                                nibble_feed *feed) {
   const int32_t tiles = nibble_block_tiles(is_values, block_tokens, channels);
   if (nibble_is_trellis(kind))
-    expand_trellis(kind, codes, table, tiles, out, ahead);
+    expand_trellis(kind, codes, table, tiles, out, feed);
   else if (nibble_has_selectors(kind) && is_values)
-    expand_codebook_block(kind, codes, table, true, block_tokens, channels, out, ahead);
+    expand_codebook_block(kind, codes, table, true, block_tokens, channels, out, feed);
   else if (nibble_has_selectors(kind))
-    expand_codebook_block(kind, codes, table, false, block_tokens, channels, out, ahead);
+    expand_codebook_block(kind, codes, table, false, block_tokens, channels, out, feed);
   else if (kind == NIBBLE_INT8)
     memcpy(out, codes, (size_t)tiles * 64);
   else
-    expand_codes(kind, codes, table, tiles, out, ahead);
+    expand_codes(kind, codes, table, tiles, out, feed);
 }

@@ -71,7 +71,7 @@ TARGET_INLINE void load_key_entries(int32_t kind, bool is_narrow, int32_t blocks
 TARGET_INLINE void dot_pass(int32_t kind, bool is_narrow, int32_t rows, int32_t blocks,
                             int32_t pair, const uint8_t *codes, __m256i table, int32_t quads,
                             entry_form form, const operand_rows *operands, int32_t *out,
-                            const uint8_t *next) {
+                            nibble_feed *feed) {
   const int32_t bits = nibble_code_bits(kind), gap = kind == NIBBLE_INT8 ? 8 : 16,
                 most = is_narrow ? form.quads : WIDE_QUADS;
   // Quads of a step, and its length.
@@ -83,8 +83,8 @@ TARGET_INLINE void dot_pass(int32_t kind, bool is_narrow, int32_t rows, int32_t 
     sums sum;
     clear_sums(rows, &sum);
     for (int32_t quad = first; quad < end; quad += unit, codes += bytes) {
-      // Four passes go over a block of 64 tokens: each fetches a quarter.
-      prefetch_lines(next + quad * bits / 8 * 64, 1);
+      // Four passes go over the same lines of a block of 64 tokens.
+      if (quad % 2 == 0) nibble_fetch(feed, 1);
       for (int32_t q = 0; q < unit; q++) {
         __m256i entries[HALVES];
         load_key_entries(kind, is_narrow, blocks, pair, codes, q, table, entries);
@@ -98,27 +98,26 @@ TARGET_INLINE void dot_pass(int32_t kind, bool is_narrow, int32_t rows, int32_t 
 // All passes of `rows` rows.
 TARGET_INLINE void dot_passes(int32_t kind, bool is_narrow, int32_t rows, int32_t blocks,
                               const uint8_t *codes, __m256i table, int32_t quads, entry_form form,
-                              const operand_rows *operands, int32_t *out, ptrdiff_t ahead) {
-  const int32_t quarter = quads * nibble_code_bits(kind) / 8 * 64;
+                              const operand_rows *operands, int32_t *out, nibble_feed *feed) {
   if (kind == NIBBLE_INT8) {
     for (int32_t b = 0; b < blocks; b++)
       dot_pass(kind, is_narrow, rows, blocks, 0, codes + b * 64, table, quads, form, operands,
-               out + b * 16, codes + ahead + b * quarter);
+               out + b * 16, feed);
     return;
   }
   for (int32_t half = 0; half < 2; half++) {
-    const uint8_t *start = codes + half * 32, *next = codes + ahead + half * 2 * quarter;
+    const uint8_t *start = codes + half * 32;
     dot_pass(kind, is_narrow, rows, 4, 0, start, table, quads, form, operands, out + half * 8,
-             next);
+             feed);
     dot_pass(kind, is_narrow, rows, 4, 1, start, table, quads, form, operands, out + 32 + half * 8,
-             next + quarter);
+             feed);
   }
 }
 
 TARGET_INLINE void dot_rows(int32_t kind, bool is_narrow, int32_t blocks, const uint8_t *codes,
                             const int8_t *table, int32_t channels, const int8_t *queries,
                             size_t stride, int32_t rows, entry_form form, int32_t *out,
-                            ptrdiff_t ahead) {
+                            nibble_feed *feed) {
   __m256i entries = _mm256_setzero_si256();
   if (kind != NIBBLE_INT8)
     entries = _mm256_xor_si256(load_entries(table), _mm256_set1_epi8((char)KEY_FLIP));
@@ -137,26 +136,25 @@ TARGET_INLINE void dot_rows(int32_t kind, bool is_narrow, int32_t blocks, const 
     }
     const int32_t quads = channels / 4;
     if (count == 4)
-      dot_passes(kind, is_narrow, 4, blocks, codes, entries, quads, form, &operands, out, ahead);
+      dot_passes(kind, is_narrow, 4, blocks, codes, entries, quads, form, &operands, out, feed);
     else if (count == 3)
-      dot_passes(kind, is_narrow, 3, blocks, codes, entries, quads, form, &operands, out, ahead);
+      dot_passes(kind, is_narrow, 3, blocks, codes, entries, quads, form, &operands, out, feed);
     else if (count == 2)
-      dot_passes(kind, is_narrow, 2, blocks, codes, entries, quads, form, &operands, out, ahead);
+      dot_passes(kind, is_narrow, 2, blocks, codes, entries, quads, form, &operands, out, feed);
     else
-      dot_passes(kind, is_narrow, 1, blocks, codes, entries, quads, form, &operands, out, ahead);
-    ahead = 0;
+      dot_passes(kind, is_narrow, 1, blocks, codes, entries, quads, form, &operands, out, feed);
   }
 }
 
 TARGET_INLINE void dot_blocks(int32_t kind, bool is_narrow, const uint8_t *codes,
                               const int8_t *table, int32_t block_tokens, int32_t channels,
                               const int8_t *queries, size_t stride, int32_t rows, entry_form form,
-                              int32_t *out, ptrdiff_t ahead) {
+                              int32_t *out, nibble_feed *feed) {
   if (kind != NIBBLE_INT8 || block_tokens == 64)
-    dot_rows(kind, is_narrow, 4, codes, table, channels, queries, stride, rows, form, out, ahead);
+    dot_rows(kind, is_narrow, 4, codes, table, channels, queries, stride, rows, form, out, feed);
   else
     dot_rows(kind, is_narrow, block_tokens / 16, codes, table, channels, queries, stride, rows,
-             form, out, ahead);
+             form, out, feed);
 }
 
 // ---- Values
@@ -165,7 +163,7 @@ TARGET_INLINE void dot_blocks(int32_t kind, bool is_narrow, const uint8_t *codes
 TARGET_INLINE void weigh_column(int32_t kind, bool is_narrow, int32_t rows, const uint8_t *codes,
                                 __m256i table, int32_t quads, entry_form form,
                                 const operand_rows *operands, int32_t *out, int32_t stride,
-                                ptrdiff_t ahead) {
+                                nibble_feed *feed) {
   const int32_t unit = nibble_unit_tiles(kind), bytes = nibble_unit_bytes(kind),
                 most = is_narrow ? form.quads : WIDE_QUADS;
   const __m256i step = _mm256_set1_epi16((short)form.step);
@@ -174,7 +172,7 @@ TARGET_INLINE void weigh_column(int32_t kind, bool is_narrow, int32_t rows, cons
     sums sum;
     clear_sums(rows, &sum);
     for (int32_t quad = first; quad < end; quad += unit, codes += bytes) {
-      prefetch_lines(codes + ahead, bytes / 64);
+      nibble_fetch(feed, bytes / 64);
       for (int32_t q = 0; q < unit; q++) {
         __m256i entries[HALVES];
         for (int i = 0; i < HALVES; i++) {
@@ -192,17 +190,17 @@ TARGET_INLINE void weigh_column(int32_t kind, bool is_narrow, int32_t rows, cons
 TARGET_INLINE void weigh_columns(int32_t kind, bool is_narrow, int32_t rows, const uint8_t *codes,
                                  __m256i table, int32_t block_tokens, int32_t padded_channels,
                                  entry_form form, const operand_rows *operands, int32_t *out,
-                                 ptrdiff_t ahead) {
+                                 nibble_feed *feed) {
   const int32_t column_bytes = block_tokens * 2 * nibble_code_bits(kind);
   for (int32_t d = 0; d < padded_channels; d += 16, codes += column_bytes)
     weigh_column(kind, is_narrow, rows, codes, table, block_tokens / 4, form, operands, out + d,
-                 padded_channels, ahead);
+                 padded_channels, feed);
 }
 
 TARGET_INLINE void weigh_blocks(int32_t kind, bool is_narrow, const uint8_t *codes,
                                 const int8_t *table, int32_t block_tokens, int32_t padded_channels,
                                 const uint8_t *weights, int32_t rows, entry_form form, int32_t *out,
-                                ptrdiff_t ahead) {
+                                nibble_feed *feed) {
   const __m256i entries = kind == NIBBLE_INT8 ? _mm256_setzero_si256() : load_entries(table);
   operand_rows operands;
   for (int32_t row = 0; row < rows; row += ROWS, out += ROWS * padded_channels) {
@@ -217,17 +215,16 @@ TARGET_INLINE void weigh_blocks(int32_t kind, bool is_narrow, const uint8_t *cod
     }
     if (count == 4)
       weigh_columns(kind, is_narrow, 4, codes, entries, block_tokens, padded_channels, form,
-                    &operands, out, ahead);
+                    &operands, out, feed);
     else if (count == 3)
       weigh_columns(kind, is_narrow, 3, codes, entries, block_tokens, padded_channels, form,
-                    &operands, out, ahead);
+                    &operands, out, feed);
     else if (count == 2)
       weigh_columns(kind, is_narrow, 2, codes, entries, block_tokens, padded_channels, form,
-                    &operands, out, ahead);
+                    &operands, out, feed);
     else
       weigh_columns(kind, is_narrow, 1, codes, entries, block_tokens, padded_channels, form,
-                    &operands, out, ahead);
-    ahead = 0;
+                    &operands, out, feed);
   }
 }
 
@@ -236,7 +233,7 @@ TARGET_INLINE void weigh_blocks(int32_t kind, bool is_narrow, const uint8_t *cod
 enum { MAX_BLOCK_BYTES = NIBBLE_MAX_BLOCK_TOKENS * NIBBLE_MAX_CHANNELS };
 
 typedef void fill_function(const uint8_t *codes, const int8_t *table, bool is_values,
-                           int32_t block_tokens, int32_t channels, int8_t *out, ptrdiff_t ahead);
+                           int32_t block_tokens, int32_t channels, int8_t *out, nibble_feed *feed);
 
 static nibble_dot_function dot_int8;
 static nibble_weigh_function weigh_int8;
@@ -244,72 +241,73 @@ static nibble_weigh_function weigh_int8;
 // Codebooks of small entries, counted from -32.
 TARGET static void dot_small(fill_function *fill, const uint8_t *codes, const int8_t *table,
                              int32_t block_tokens, int32_t channels, const int8_t *queries,
-                             size_t stride, int32_t rows, int32_t *out, ptrdiff_t ahead) {
+                             size_t stride, int32_t rows, int32_t *out, nibble_feed *feed) {
   int8_t filled[MAX_BLOCK_BYTES], counted[NIBBLE_CODEBOOKS * NIBBLE_TABLE_ENTRIES];
   for (int32_t i = 0; i < (int32_t)sizeof counted; i++) counted[i] = (int8_t)(table[i] + 32);
-  fill(codes, counted, false, block_tokens, channels, filled, ahead);
+  fill(codes, counted, false, block_tokens, channels, filled, feed);
   const entry_form form = {.is_narrow = true, .base = -32, .step = 1, .quads = 2};
   dot_blocks(NIBBLE_INT8, true, (const uint8_t *)filled, NULL, block_tokens, channels, queries,
-             stride, rows, form, out, 0);
+             stride, rows, form, out, feed);
 }
 
 TARGET static void dot_filled(fill_function *fill, const uint8_t *codes, const int8_t *table,
                               int32_t block_tokens, int32_t channels, const int8_t *queries,
-                              size_t stride, int32_t rows, int32_t *out, ptrdiff_t ahead) {
+                              size_t stride, int32_t rows, int32_t *out, nibble_feed *feed) {
   int8_t filled[MAX_BLOCK_BYTES];
-  fill(codes, table, false, block_tokens, channels, filled, ahead);
-  dot_int8((const uint8_t *)filled, table, block_tokens, channels, queries, stride, rows, out, 0);
+  fill(codes, table, false, block_tokens, channels, filled, feed);
+  dot_int8((const uint8_t *)filled, table, block_tokens, channels, queries, stride, rows, out,
+           feed);
 }
 
 TARGET static void weigh_filled(fill_function *fill, bool is_narrow, const uint8_t *codes,
                                 const int8_t *table, int32_t block_tokens, int32_t padded_channels,
                                 const uint8_t *weights, int32_t rows, int32_t *out,
-                                ptrdiff_t ahead) {
+                                nibble_feed *feed) {
   int8_t filled[MAX_BLOCK_BYTES];
-  fill(codes, table, true, block_tokens, padded_channels, filled, ahead);
+  fill(codes, table, true, block_tokens, padded_channels, filled, feed);
   const entry_form form = {.is_narrow = true, .step = 1, .quads = 2};
   if (is_narrow)
     weigh_blocks(NIBBLE_INT8, true, (const uint8_t *)filled, NULL, block_tokens, padded_channels,
-                 weights, rows, form, out, 0);
+                 weights, rows, form, out, feed);
   else
     weigh_int8((const uint8_t *)filled, table, block_tokens, padded_channels, weights, rows, out,
-               0);
+               feed);
 }
 
 TARGET_INLINE void dot(int32_t kind, fill_function *fill, const uint8_t *codes, const int8_t *table,
                        int32_t block_tokens, int32_t channels, const int8_t *queries, size_t stride,
-                       int32_t rows, int32_t *out, ptrdiff_t ahead) {
+                       int32_t rows, int32_t *out, nibble_feed *feed) {
   entry_form form = {.step = 1};
   if (is_small(kind, table)) {
-    dot_small(fill, codes, table, block_tokens, channels, queries, stride, rows, out, ahead);
+    dot_small(fill, codes, table, block_tokens, channels, queries, stride, rows, out, feed);
   } else if (!takes_packed(kind, false, block_tokens)) {
-    dot_filled(fill, codes, table, block_tokens, channels, queries, stride, rows, out, ahead);
+    dot_filled(fill, codes, table, block_tokens, channels, queries, stride, rows, out, feed);
   } else if (is_even(kind, table)) {
     form = (entry_form){true, table[0], table[1] - table[0],
                         narrow_quads(nibble_code_bits(kind), false)};
     dot_blocks(kind, true, codes, table, block_tokens, channels, queries, stride, rows, form, out,
-               ahead);
+               feed);
   } else {
     dot_blocks(kind, false, codes, table, block_tokens, channels, queries, stride, rows, form, out,
-               ahead);
+               feed);
   }
 }
 
 TARGET_INLINE void weigh(int32_t kind, fill_function *fill, const uint8_t *codes,
                          const int8_t *table, int32_t block_tokens, int32_t padded_channels,
-                         const uint8_t *weights, int32_t rows, int32_t *out, ptrdiff_t ahead) {
+                         const uint8_t *weights, int32_t rows, int32_t *out, nibble_feed *feed) {
   entry_form form = {.step = 1};
   if (!takes_packed(kind, true, block_tokens)) {
     weigh_filled(fill, is_small(kind, table), codes, table, block_tokens, padded_channels, weights,
-                 rows, out, ahead);
+                 rows, out, feed);
   } else if (is_even(kind, table)) {
     form = (entry_form){true, table[0], table[1] - table[0],
                         narrow_quads(nibble_code_bits(kind), true)};
     weigh_blocks(kind, true, codes, table, block_tokens, padded_channels, weights, rows, form, out,
-                 ahead);
+                 feed);
   } else {
     weigh_blocks(kind, false, codes, table, block_tokens, padded_channels, weights, rows, form, out,
-                 ahead);
+                 feed);
   }
 }
 

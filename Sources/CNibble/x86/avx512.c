@@ -43,7 +43,7 @@ TARGET_INLINE int32_t load_quad(const void *bytes) {
 // step belongs to token block i % blocks and to channels 4 * (i / blocks) onwards.
 TARGET_INLINE void dot_block(int32_t kind, int32_t blocks, int32_t rows, const uint8_t *codes,
                              expander table, int32_t channels, const int8_t *queries, size_t stride,
-                             int32_t *out, ptrdiff_t ahead) {
+                             int32_t *out, nibble_feed *feed) {
   __m512i sum[4][4];
   for (int r = 0; r < rows; r++)
     for (int b = 0; b < blocks; b++) sum[r][b] = _mm512_setzero_si512();
@@ -52,7 +52,7 @@ TARGET_INLINE void dot_block(int32_t kind, int32_t blocks, int32_t rows, const u
   begin_selectors(kind, blocks, codes, blocks * 16, channels, 0, &table);
   for (int32_t d = 0; d < channels; d += step_channels) {
     __m512i tiles[STEP];
-    expand_step(kind, blocks, codes, &table, ahead, tiles);
+    expand_step(kind, blocks, codes, &table, feed, tiles);
     codes += step_lines(kind) * 64;
     for (int r = 0; r < rows; r++)
       for (int q = 0; q < STEP / blocks; q++) {
@@ -68,20 +68,20 @@ TARGET_INLINE void dot_block(int32_t kind, int32_t blocks, int32_t rows, const u
 
 TARGET_INLINE void dot_blocks(int32_t kind, int32_t blocks, const uint8_t *codes, expander table,
                               int32_t channels, const int8_t *queries, size_t stride, int32_t rows,
-                              int32_t *out, ptrdiff_t ahead) {
+                              int32_t *out, nibble_feed *feed) {
   int32_t r = 0;
   for (; r + 4 <= rows; r += 4)
     dot_block(kind, blocks, 4, codes, table, channels, queries + r * stride, stride,
-              out + r * NIBBLE_MAX_BLOCK_TOKENS, ahead);
+              out + r * NIBBLE_MAX_BLOCK_TOKENS, feed);
   if (rows - r == 3)
     dot_block(kind, blocks, 3, codes, table, channels, queries + r * stride, stride,
-              out + r * NIBBLE_MAX_BLOCK_TOKENS, ahead);
+              out + r * NIBBLE_MAX_BLOCK_TOKENS, feed);
   else if (rows - r == 2)
     dot_block(kind, blocks, 2, codes, table, channels, queries + r * stride, stride,
-              out + r * NIBBLE_MAX_BLOCK_TOKENS, ahead);
+              out + r * NIBBLE_MAX_BLOCK_TOKENS, feed);
   else if (rows - r == 1)
     dot_block(kind, blocks, 1, codes, table, channels, queries + r * stride, stride,
-              out + r * NIBBLE_MAX_BLOCK_TOKENS, ahead);
+              out + r * NIBBLE_MAX_BLOCK_TOKENS, feed);
 }
 
 // ---- Values
@@ -91,7 +91,7 @@ TARGET_INLINE void dot_blocks(int32_t kind, int32_t blocks, const uint8_t *codes
 TARGET_INLINE void weigh_columns(int32_t kind, int32_t columns, int32_t rows, const uint8_t *block,
                                  expander table, int32_t block_tokens, int32_t padded_channels,
                                  int32_t first, const uint8_t *weights, int32_t *out,
-                                 ptrdiff_t ahead) {
+                                 nibble_feed *feed) {
   const int32_t column_bytes = block_tokens / 4 / STEP * step_lines(kind) * 64;
   const uint8_t *codes = block + first * column_bytes;
   expander expanders[2] = {table, table};
@@ -108,7 +108,7 @@ TARGET_INLINE void weigh_columns(int32_t kind, int32_t columns, int32_t rows, co
   for (int32_t t = 0; t < block_tokens; t += 4 * STEP) {
     __m512i tiles[2][STEP];
     for (int c = 0; c < columns; c++)
-      expand_step(kind, 0, codes + c * column_bytes, &expanders[c], ahead, tiles[c]);
+      expand_step(kind, 0, codes + c * column_bytes, &expanders[c], feed, tiles[c]);
     codes += step_lines(kind) * 64;
     for (int r = 0; r < rows; r++)
       for (int i = 0; i < STEP; i++) {
@@ -130,30 +130,32 @@ TARGET_INLINE void weigh_columns(int32_t kind, int32_t columns, int32_t rows, co
 
 TARGET_INLINE void weigh_rows_of(int32_t kind, int32_t rows, const uint8_t *codes, expander table,
                                  int32_t block_tokens, int32_t padded_channels,
-                                 const uint8_t *weights, int32_t *out, ptrdiff_t ahead) {
-  for (int32_t d = 0; d < padded_channels; d += 32)
-    if (d + 32 <= padded_channels)
+                                 const uint8_t *weights, int32_t *out, nibble_feed *feed) {
+  // The tables of a trellis leave registers for one column.
+  const int32_t step = nibble_is_trellis(kind) ? 16 : 32;
+  for (int32_t d = 0; d < padded_channels; d += step)
+    if (d + 32 <= padded_channels && step == 32)
       weigh_columns(kind, 2, rows, codes, table, block_tokens, padded_channels, d / 16, weights,
-                    out + d, ahead);
+                    out + d, feed);
     else
       weigh_columns(kind, 1, rows, codes, table, block_tokens, padded_channels, d / 16, weights,
-                    out + d, ahead);
+                    out + d, feed);
 }
 
 TARGET_INLINE void weigh_block(int32_t kind, const uint8_t *codes, expander table,
                                int32_t block_tokens, int32_t padded_channels,
                                const uint8_t *weights, int32_t rows, int32_t *out,
-                               ptrdiff_t ahead) {
+                               nibble_feed *feed) {
   int32_t r = 0;
   for (; r + 4 <= rows; r += 4)
     weigh_rows_of(kind, 4, codes, table, block_tokens, padded_channels,
-                  weights + r * NIBBLE_MAX_BLOCK_TOKENS, out + r * padded_channels, ahead);
+                  weights + r * NIBBLE_MAX_BLOCK_TOKENS, out + r * padded_channels, feed);
   for (; r + 2 <= rows; r += 2)
     weigh_rows_of(kind, 2, codes, table, block_tokens, padded_channels,
-                  weights + r * NIBBLE_MAX_BLOCK_TOKENS, out + r * padded_channels, ahead);
+                  weights + r * NIBBLE_MAX_BLOCK_TOKENS, out + r * padded_channels, feed);
   if (r < rows)
     weigh_rows_of(kind, 1, codes, table, block_tokens, padded_channels,
-                  weights + r * NIBBLE_MAX_BLOCK_TOKENS, out + r * padded_channels, ahead);
+                  weights + r * NIBBLE_MAX_BLOCK_TOKENS, out + r * padded_channels, feed);
 }
 
 // ---- Blocks for many rows
@@ -162,11 +164,12 @@ TARGET_INLINE void expand_whole(int32_t kind, int32_t blocks, const uint8_t *cod
                                 int32_t block_tokens, int32_t channels, int32_t tiles,
                                 int8_t *out) {
   const uint8_t *block = codes;
+  nibble_feed none = {0};
   begin_after(kind, codes + tiles / STEP * step_lines(kind) * 64, &table);
   for (int32_t tile = 0; tile < tiles; tile += STEP) {
     __m512i step[STEP];
     begin_selectors(kind, blocks, block, block_tokens, channels, tile, &table);
-    expand_step(kind, blocks, codes, &table, 0, step);
+    expand_step(kind, blocks, codes, &table, &none, step);
     codes += step_lines(kind) * 64;
     for (int i = 0; i < STEP; i++) _mm512_storeu_si512(out + (tile + i) * 64, step[i]);
   }
@@ -175,27 +178,27 @@ TARGET_INLINE void expand_whole(int32_t kind, int32_t blocks, const uint8_t *cod
 #define INTEGER_KERNELS(name, kind)                                                                \
   TARGET static void dot_##name(const uint8_t *codes, const int8_t *table, int32_t block_tokens,   \
                                 int32_t channels, const int8_t *queries, size_t stride,            \
-                                int32_t rows, int32_t *out, ptrdiff_t ahead) {                     \
+                                int32_t rows, int32_t *out, nibble_feed *feed) {                   \
     const expander entries = load_table(kind, table, true);                                        \
     if (block_tokens == 64)                                                                        \
-      dot_blocks(kind, 4, codes, entries, channels, queries, stride, rows, out, ahead);            \
+      dot_blocks(kind, 4, codes, entries, channels, queries, stride, rows, out, feed);             \
     else if (block_tokens == 32 && channels % 16 == 0)                                             \
-      dot_blocks(kind, 2, codes, entries, channels, queries, stride, rows, out, ahead);            \
+      dot_blocks(kind, 2, codes, entries, channels, queries, stride, rows, out, feed);             \
     else if (block_tokens == 16 && channels % 32 == 0)                                             \
-      dot_blocks(kind, 1, codes, entries, channels, queries, stride, rows, out, ahead);            \
+      dot_blocks(kind, 1, codes, entries, channels, queries, stride, rows, out, feed);             \
     else                                                                                           \
       nibble_scalar_kernels.dot[kind](codes, table, block_tokens, channels, queries, stride, rows, \
-                                      out, ahead);                                                 \
+                                      out, feed);                                                  \
   }                                                                                                \
   TARGET static void weigh_##name(const uint8_t *codes, const int8_t *table, int32_t block_tokens, \
                                   int32_t padded_channels, const uint8_t *weights, int32_t rows,   \
-                                  int32_t *out, ptrdiff_t ahead) {                                 \
+                                  int32_t *out, nibble_feed *feed) {                               \
     if (block_tokens % 32 == 0)                                                                    \
       weigh_block(kind, codes, load_table(kind, table, false), block_tokens, padded_channels,      \
-                  weights, rows, out, ahead);                                                      \
+                  weights, rows, out, feed);                                                       \
     else                                                                                           \
       nibble_scalar_kernels.weigh[kind](codes, table, block_tokens, padded_channels, weights,      \
-                                        rows, out, ahead);                                         \
+                                        rows, out, feed);                                          \
   }                                                                                                \
   TARGET static void expand_##name(const uint8_t *codes, const int8_t *table, bool is_values,      \
                                    int32_t block_tokens, int32_t channels, int8_t *out) {          \
@@ -220,14 +223,13 @@ TARGET_INLINE __m512 load_floats(int32_t kind, const uint8_t *bytes) {
 
 TARGET_INLINE void dot_float_block(int32_t kind, int32_t blocks, int32_t rows, const uint8_t *codes,
                                    int32_t channels, const float *queries, size_t stride,
-                                   float *scores, ptrdiff_t ahead) {
+                                   float *scores, nibble_feed *feed) {
   const int32_t width = kind == NIBBLE_FLOAT32 ? 64 : 32;
   __m512 sum[4][4];
   for (int r = 0; r < rows; r++)
     for (int b = 0; b < blocks; b++) sum[r][b] = _mm512_setzero_ps();
   for (int32_t d = 0; d < channels; d++) {
-    for (int32_t line = 0; line < blocks * width; line += 64)
-      _mm_prefetch((const char *)codes + ahead + line, _MM_HINT_T0);
+    nibble_fetch(feed, blocks * width / 64);
     __m512 key[4];
     for (int b = 0; b < blocks; b++) key[b] = load_floats(kind, codes + b * width);
     codes += blocks * width;
@@ -243,21 +245,21 @@ TARGET_INLINE void dot_float_block(int32_t kind, int32_t blocks, int32_t rows, c
 
 TARGET_INLINE void dot_float_blocks(int32_t kind, int32_t blocks, const uint8_t *codes,
                                     int32_t channels, const float *queries, size_t stride,
-                                    int32_t rows, float *scores, ptrdiff_t ahead) {
+                                    int32_t rows, float *scores, nibble_feed *feed) {
   int32_t r = 0;
   for (; r + 4 <= rows; r += 4)
     dot_float_block(kind, blocks, 4, codes, channels, queries + r * stride, stride,
-                    scores + r * NIBBLE_MAX_BLOCK_TOKENS, ahead);
+                    scores + r * NIBBLE_MAX_BLOCK_TOKENS, feed);
   for (; r < rows; r++)
     dot_float_block(kind, blocks, 1, codes, channels, queries + r * stride, stride,
-                    scores + r * NIBBLE_MAX_BLOCK_TOKENS, ahead);
+                    scores + r * NIBBLE_MAX_BLOCK_TOKENS, feed);
 }
 
 // `columns` (at most 4) columns of 16 channels.
 TARGET_INLINE void weigh_float_columns(int32_t kind, int32_t columns, int32_t rows,
                                        const uint8_t *codes, int32_t block_tokens,
                                        int32_t padded_channels, const float *weights,
-                                       float *accumulators, ptrdiff_t ahead) {
+                                       float *accumulators, nibble_feed *feed) {
   const int32_t width = kind == NIBBLE_FLOAT32 ? 64 : 32;
   const size_t row_bytes = (size_t)padded_channels / 16 * (size_t)width;
   __m512 sum[4][4];
@@ -265,8 +267,7 @@ TARGET_INLINE void weigh_float_columns(int32_t kind, int32_t columns, int32_t ro
     for (int c = 0; c < columns; c++)
       sum[r][c] = _mm512_loadu_ps(accumulators + r * padded_channels + c * 16);
   for (int32_t t = 0; t < block_tokens; t++) {
-    for (int32_t line = 0; line < columns * width; line += 64)
-      _mm_prefetch((const char *)codes + ahead + line, _MM_HINT_T0);
+    nibble_fetch(feed, columns * width / 64);
     __m512 value[4];
     for (int c = 0; c < columns; c++) value[c] = load_floats(kind, codes + c * width);
     codes += row_bytes;
@@ -282,42 +283,42 @@ TARGET_INLINE void weigh_float_columns(int32_t kind, int32_t columns, int32_t ro
 
 TARGET_INLINE void weigh_float_rows(int32_t kind, int32_t rows, const uint8_t *codes,
                                     int32_t block_tokens, int32_t padded_channels,
-                                    const float *weights, float *accumulators, ptrdiff_t ahead) {
+                                    const float *weights, float *accumulators, nibble_feed *feed) {
   const int32_t width = kind == NIBBLE_FLOAT32 ? 64 : 32;
   int32_t d = 0;
   for (; d + 64 <= padded_channels; d += 64)
     weigh_float_columns(kind, 4, rows, codes + d / 16 * width, block_tokens, padded_channels,
-                        weights, accumulators + d, ahead);
+                        weights, accumulators + d, feed);
   for (; d < padded_channels; d += 16)
     weigh_float_columns(kind, 1, rows, codes + d / 16 * width, block_tokens, padded_channels,
-                        weights, accumulators + d, ahead);
+                        weights, accumulators + d, feed);
 }
 
 #define ROW_KERNELS(name, kind)                                                                    \
   TARGET static void dot_##name(const void *codes, int32_t block_tokens, int32_t channels,         \
                                 const float *queries, size_t stride, int32_t rows, float *scores,  \
-                                ptrdiff_t ahead) {                                                 \
+                                nibble_feed *feed) {                                               \
     if (block_tokens == 64)                                                                        \
-      dot_float_blocks(kind, 4, codes, channels, queries, stride, rows, scores, ahead);            \
+      dot_float_blocks(kind, 4, codes, channels, queries, stride, rows, scores, feed);             \
     else if (block_tokens == 48)                                                                   \
-      dot_float_blocks(kind, 3, codes, channels, queries, stride, rows, scores, ahead);            \
+      dot_float_blocks(kind, 3, codes, channels, queries, stride, rows, scores, feed);             \
     else if (block_tokens == 32)                                                                   \
-      dot_float_blocks(kind, 2, codes, channels, queries, stride, rows, scores, ahead);            \
+      dot_float_blocks(kind, 2, codes, channels, queries, stride, rows, scores, feed);             \
     else                                                                                           \
-      dot_float_blocks(kind, 1, codes, channels, queries, stride, rows, scores, ahead);            \
+      dot_float_blocks(kind, 1, codes, channels, queries, stride, rows, scores, feed);             \
   }                                                                                                \
   TARGET static void weigh_##name(const void *codes, int32_t block_tokens,                         \
                                   int32_t padded_channels, const float *weights, int32_t rows,     \
-                                  float *accumulators, ptrdiff_t ahead) {                          \
+                                  float *accumulators, nibble_feed *feed) {                        \
     int32_t r = 0;                                                                                 \
     for (; r + 4 <= rows; r += 4)                                                                  \
       weigh_float_rows(kind, 4, codes, block_tokens, padded_channels,                              \
                        weights + r * NIBBLE_MAX_BLOCK_TOKENS, accumulators + r * padded_channels,  \
-                       ahead);                                                                     \
+                       feed);                                                                      \
     for (; r < rows; r++)                                                                          \
       weigh_float_rows(kind, 1, codes, block_tokens, padded_channels,                              \
                        weights + r * NIBBLE_MAX_BLOCK_TOKENS, accumulators + r * padded_channels,  \
-                       ahead);                                                                     \
+                       feed);                                                                      \
   }
 ROW_KERNELS(float32, NIBBLE_FLOAT32)
 ROW_KERNELS(float16, NIBBLE_FLOAT16)

@@ -8,11 +8,16 @@ TARGET_INLINE int32_t step_lines(int32_t kind) { return nibble_code_bits(kind); 
 // The table, for trellis kinds the lines before the next step, and for codebooks the step's
 // selectors.
 typedef struct {
-  __m512i table[4];  // in each 128-bit lane; two registers for codebooks, four for a trellis
+  __m512i table[4];  // in each 128-bit lane; see large_tables for codebooks and trellises
   __m512i line;      // the last line of codes; with 3 bits of their lower bits
   __m512i high;      // with 3 bits the last upper bits, as the lowest of each byte
   const uint8_t *selectors;
 } expander;
+
+// Registers that a table of more than sixteen entries takes.
+TARGET_INLINE int large_tables(int32_t kind) {
+  return nibble_is_trellis(kind) && !nibble_is_odd(kind) ? 4 : 2;
+}
 
 // For int8, `table` is what to flip so that codes become unsigned (keys) or stay signed (values).
 TARGET_INLINE expander load_table(int32_t kind, const int8_t *table, bool is_unsigned) {
@@ -21,7 +26,7 @@ TARGET_INLINE expander load_table(int32_t kind, const int8_t *table, bool is_uns
   if (kind == NIBBLE_INT8) {
     e.table[0] = flip;
   } else if (nibble_is_trellis(kind) || nibble_has_selectors(kind)) {
-    for (int i = 0; i < (nibble_is_trellis(kind) ? 4 : 2); i++)
+    for (int i = 0; i < large_tables(kind); i++)
       e.table[i] = _mm512_xor_si512(_mm512_loadu_si512(table + i * 64), flip);
   } else {
     e.table[0] =
@@ -50,24 +55,46 @@ TARGET_INLINE __m512i choose(int mask, __m512i a, __m512i b) {
   return _mm512_ternarylogic_epi32(_mm512_set1_epi8((char)mask), a, b, 0xca);
 }
 
-TARGET_INLINE __m512i look_up(__m512i index, const expander *e) {
-  const __m512i low = _mm512_permutex2var_epi8(e->table[0], index, e->table[1]),
-                high = _mm512_permutex2var_epi8(e->table[2], index, e->table[3]);
-  return _mm512_mask_mov_epi8(low, _mm512_movepi8_mask(index), high);
+// Every byte times a matrix over the field of two elements. Row i, its byte 7 - i, has the input
+// bits that make up output bit i.
+TARGET_INLINE __m512i multiply(__m512i x, uint64_t matrix) {
+  return _mm512_gf2p8affine_epi64_epi8(x, _mm512_set1_epi64((int64_t)matrix), 0);
 }
 
 // Turns the bits of every byte to the left.
 TARGET_INLINE __m512i turn(__m512i x, int left) {
-  // Row 7 - i of the matrix has the input bit of the output bit i.
   uint64_t matrix = 0;
+  NIBBLE_UNROLLED
   for (int bit = 0; bit < 8; bit++) matrix |= (uint64_t)1 << ((bit - left) & 7) << 8 * (7 - bit);
-  return _mm512_gf2p8affine_epi64_epi8(x, _mm512_set1_epi64((int64_t)matrix), 0);
+  return multiply(x, matrix);
+}
+
+// The lower seven bits of those indices that are in the upper half: of their mirrors.
+TARGET_INLINE __m512i fold(int32_t kind, __m512i index) {
+  if (kind == NIBBLE_TRELLIS4) return _mm512_abs_epi8(index);
+  uint64_t matrix = 0;
+  NIBBLE_UNROLLED
+  for (int bit = 0; bit < 7; bit++)
+    matrix |= (uint64_t)(1 << bit | (NIBBLE_MIRROR3 >> bit & 1) << 7) << 8 * (7 - bit);
+  return multiply(index, matrix);
+}
+
+TARGET_INLINE __m512i look_up(int32_t kind, __m512i index, const expander *e) {
+  const __mmask64 is_upper = _mm512_movepi8_mask(index);
+  if (nibble_is_odd(kind)) {
+    const __m512i found = _mm512_permutex2var_epi8(e->table[0], fold(kind, index), e->table[1]);
+    return _mm512_mask_sub_epi8(found, is_upper, _mm512_setzero_si512(), found);
+  }
+  const __m512i lower = _mm512_permutex2var_epi8(e->table[0], index, e->table[1]),
+                upper = _mm512_permutex2var_epi8(e->table[2], index, e->table[3]);
+  return _mm512_mask_mov_epi8(lower, is_upper, upper);
 }
 
 TARGET_INLINE void expand_trellis_step(int32_t kind, const uint8_t *codes, expander *e,
                                        __m512i tiles[STEP]) {
   const int bits = nibble_code_bits(kind), width = bits == 3 ? 2 : bits, places = 8 / width;
   const __m512i high = bits == 3 ? _mm512_loadu_si512(codes + 128) : _mm512_setzero_si512();
+  NIBBLE_UNROLLED
   for (int i = 0; i < STEP; i++) {
     const int place = i % places;
     const bool is_last = place == places - 1;
@@ -80,7 +107,7 @@ TARGET_INLINE void expand_trellis_step(int32_t kind, const uint8_t *codes, expan
                                   : _mm512_srli_epi16(high, (unsigned)i - 1);
       index = choose(3, tops, index);
     }
-    tiles[i] = look_up(index, e);
+    tiles[i] = look_up(kind, index, e);
     if (is_last) e->line = line;
   }
   if (bits == 3) e->high = last_bits(high);
@@ -160,9 +187,8 @@ TARGET_INLINE __m512i entries_of(int32_t kind, int32_t blocks, __m512i x, int ma
 
 // Eight tiles of keys (`blocks` = tokens / 16) or of values (`blocks` = 0).
 TARGET_INLINE void expand_step(int32_t kind, int32_t blocks, const uint8_t *codes, expander *e,
-                               ptrdiff_t ahead, __m512i tiles[STEP]) {
-  for (int i = 0; i < step_lines(kind); i++)
-    _mm_prefetch((const char *)codes + ahead + i * 64, _MM_HINT_T0);
+                               nibble_feed *feed, __m512i tiles[STEP]) {
+  nibble_fetch(feed, step_lines(kind));
   if (nibble_is_trellis(kind)) {
     expand_trellis_step(kind, codes, e, tiles);
     return;
