@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs the system libraries that the package links: liblz4 and, on Linux, OpenBLAS with pkg-config.
-# Does nothing when they are there. `--developer` adds what the C sources are checked with: clang-format, numpy for the second reader and, where
-# the machine is no 64-bit Arm, an emulator of one with the libc to build for it.
+# Does nothing when they are there. `--developer` adds what the C sources are checked with: clang-format, valgrind, numpy for the second reader
+# and, where the machine is no 64-bit Arm, an emulator of one with the libc to build for it.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source "$here/common.sh"
@@ -38,6 +38,9 @@ install_with_apt() {
   fi
   if [ "$developer" = yes ] && ! command -v clang-format >/dev/null 2>&1; then
     missing+=(clang-format)
+  fi
+  if [ "$developer" = yes ] && ! command -v valgrind >/dev/null 2>&1; then
+    missing+=(valgrind libc6-dbg)
   fi
   if [ "$developer" = yes ] && ! python3 -c 'import numpy' >/dev/null 2>&1; then
     missing+=(python3-numpy)

@@ -1,8 +1,21 @@
 #!/usr/bin/env bash
-# Builds the dynamic library, compiles example.c against it with the system's C compiler, and runs it.
+# Builds the dynamic library, compiles the examples against it with the system's C compiler, and runs them.
+# `--valgrind` runs them under valgrind, and fails on what it finds.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+source "$root/scripts/common.sh"
 cd "$root"
+
+runner=()
+case ${1:-} in
+  "") ;;
+  # What Swift's runtime keeps for good is "possibly lost" to valgrind, and no leak.
+  --valgrind)
+    command -v valgrind >/dev/null 2>&1 || die "there is no valgrind; scripts/install-dependencies.sh --developer installs it"
+    runner=(valgrind --quiet --error-exitcode=1 --leak-check=full --errors-for-leak-kinds=definite --show-leak-kinds=definite)
+    ;;
+  *) die "unknown argument $1; usage: run-example.sh [--valgrind]" ;;
+esac
 
 flags=()
 if [ "$(uname -s)" = Linux ]; then
@@ -11,10 +24,6 @@ if [ "$(uname -s)" = Linux ]; then
 fi
 swift build -c release --product nibblekv ${flags[@]+"${flags[@]}"}
 library=$(swift build -c release --show-bin-path)
-example=.build/c-example
-
-"${CC:-cc}" -std=c11 -O2 -Wall -Wextra -Werror -I Integrations/C/include Integrations/C/example.c \
-  -L "$library" -lnibblekv -lm -Wl,-rpath,"$library" -o "$example"
 
 if [ "$(uname -s)" = Linux ]; then
   # A small letter in the second column is a name that no other file can see.
@@ -24,4 +33,17 @@ if [ "$(uname -s)" = Linux ]; then
     exit 1
   fi
 fi
-"$example"
+
+if [ ${#runner[@]} -gt 0 ]; then
+  # Valgrind cannot read the debug information of Swift's compiler; names of functions stay.
+  mkdir -p .build/c-valgrind
+  strip --strip-debug -o .build/c-valgrind/libnibblekv.so "$library/libnibblekv.so"
+  library=$root/.build/c-valgrind
+fi
+
+for name in example sessions; do
+  program=.build/c-$name
+  "${CC:-cc}" -std=c11 -O2 -Wall -Wextra -Werror -I Integrations/C/include "Integrations/C/$name.c" \
+    -L "$library" -lnibblekv -lm -Wl,-rpath,"$library" -o "$program"
+  ${runner[@]+"${runner[@]}"} "$program"
+done

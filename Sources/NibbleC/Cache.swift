@@ -4,7 +4,7 @@ import NibbleKV
 
 /// The version of the interface that this library has.
 @c(nibble_abi_version)
-public func nibbleABIVersion() -> UInt32 { 1 }
+public func nibbleABIVersion() -> UInt32 { 2 }
 
 /// What was wrong with the last failed call of this thread.
 @c(nibble_last_error)
@@ -20,36 +20,34 @@ public func nibbleCacheCreate(
   _ result: UnsafeMutablePointer<OpaquePointer?>?
 ) -> Int32 {
   reporting {
-    let result = try required(result, "cache")
-    let cache = try KVCache(
-      model: readShape(try required(shape, "shape")),
-      policy: readPolicy(policy.map { String(cString: $0) }),
-      budget: byteBudget == 0 ? .unlimited : .bytes(try count(byteBudget, "byte_budget")),
-      threads: threads == 0 ? nil : Int(threads)
-    )
-    result.pointee = makeHandle(cache)
+    var options = CacheOptions()
+    options.policy = policy
+    options.byteBudget = byteBudget
+    options.threads = UInt64(threads)
+    try makeCache(shape, options, result)
   }
 }
 
-private func readShape(_ fields: UnsafePointer<UInt32>) throws(CallError) -> ModelShape {
-  let shape = ModelShape(
-    layers: Int(fields[0]),
-    queryHeads: Int(fields[1]),
-    kvHeads: Int(fields[2]),
-    headDim: Int(fields[3])
-  )
-  do {
-    try shape.validate()
-  } catch {
-    throw CallError(description: String(describing: error))
+/// Makes an empty cache as a `nibble_cache_options` says.
+@c(nibble_cache_create_with_options)
+public func nibbleCacheCreateWithOptions(
+  _ shape: UnsafePointer<UInt32>?,
+  _ options: UnsafeRawPointer?,
+  _ result: UnsafeMutablePointer<OpaquePointer?>?
+) -> Int32 {
+  reporting {
+    let options = try options.map { try CacheOptions($0) } ?? CacheOptions()
+    try makeCache(shape, options, result)
   }
-  return shape
 }
 
-private func readPolicy(_ text: String?) throws -> Policy {
-  guard let text else { return .balanced }
-  let isDocument = text.contains(where: \.isNewline) || text.hasPrefix("{")
-  return isDocument ? try Policy(yaml: text) : try Policy(argument: text)
+private func makeCache(
+  _ shape: UnsafePointer<UInt32>?,
+  _ options: CacheOptions,
+  _ result: UnsafeMutablePointer<OpaquePointer?>?
+) throws {
+  let result = try required(result, "cache")
+  result.pointee = makeHandle(try options.cache(shape: required(shape, "shape")))
 }
 
 /// Frees the handle of a cache.
@@ -74,6 +72,14 @@ public func nibbleCacheGetStatistics(
       UInt64(statistics.pageCount),
       UInt64(statistics.sequenceCount),
       cache.plan.bitsPerValue.bitPattern,
+      UInt64(statistics.diskBytes),
+      UInt64(statistics.diskPageBytes),
+      UInt64(statistics.prefixes.lookups),
+      UInt64(statistics.prefixes.hits),
+      UInt64(statistics.prefixes.reusedTokens),
+      UInt64(statistics.prefixes.sequences),
+      UInt64(statistics.prefixes.bytes),
+      UInt64(statistics.prefixes.evictions),
     ]
     write(fields, to: structure, byteCount: structBytes)
   }

@@ -29,6 +29,16 @@ func required<Pointer>(_ pointer: Pointer?, _ name: String) throws(CallError) ->
   return pointer
 }
 
+/// A text that the caller gives.
+///
+/// - Throws: `CallError` when it is not UTF-8, so that a path is never mistaken for another one.
+func text(_ pointer: UnsafePointer<CChar>, _ name: String) throws(CallError) -> String {
+  guard let text = String(validatingCString: pointer) else {
+    throw CallError(description: "\(name) is not UTF-8")
+  }
+  return text
+}
+
 /// A count from C as an `Int`.
 func count(_ value: UInt64, _ name: String) throws(CallError) -> Int {
   guard let count = Int(exactly: value) else {
@@ -44,13 +54,4 @@ func elementCount(tokens: Int, heads: Int, headDim: Int) throws(CallError) -> In
     throw CallError(description: "\(tokens) tokens are more than memory can hold")
   }
   return elements
-}
-
-/// Fields of eight bytes each that fill a C structure from its beginning.
-///
-/// A caller who was compiled with an older header passes a smaller structure and gets its fields.
-func write(_ fields: [UInt64], to structure: UnsafeMutableRawPointer, byteCount: UInt64) {
-  for (index, field) in fields.enumerated() where UInt64(index + 1) * 8 <= byteCount {
-    structure.storeBytes(of: field, toByteOffset: index * 8, as: UInt64.self)
-  }
 }

@@ -118,6 +118,7 @@ public func nibbleSequenceGetStatistics(
       UInt64(statistics.totalBytes),
       UInt64(statistics.exactBytes),
       statistics.bitsPerValue.bitPattern,
+      UInt64(statistics.storedPages),
     ]
     write(fields, to: structure, byteCount: structBytes)
   }

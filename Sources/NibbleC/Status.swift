@@ -15,6 +15,8 @@ enum Status: Int32 {
   case invalidPolicy = 2
   case overBudget = 3
   case failed = 4
+  case fileFailed = 5
+  case otherSession = 6
 }
 
 /// A mistake in a call that only the C interface can notice.
@@ -50,6 +52,8 @@ extension KVError {
       .invalidArgument
     case .policy: .invalidPolicy
     case .budgetExceeded, .diskBudgetExceeded: .overBudget
+    case .file: .fileFailed
+    case .otherModel, .otherPlan: .otherSession
     default: .failed
     }
   }
