@@ -236,10 +236,26 @@ import Testing
     #expect(
       try keys(report) == [
         "policy", "tokens", "layers", "kv_heads", "head_dim", "chunk", "threads", "planned_bytes",
-        "resident_growth_bytes", "float16_bytes", "compressed_tokens", "bits_per_value", "forks",
-        "fork_growth_bytes",
+        "resident_growth_bytes", "float16_bytes", "compressed_tokens", "bits_per_value", "tiers",
+        "forks", "fork_growth_bytes",
       ]
     )
+    #expect(report.tiers.memory > report.float16Bytes && report.tiers.disk == 0)
+  }
+
+  @Test func memoryWithinABudget() throws {
+    let shape = ModelShape(layers: 2, queryHeads: 2, kvHeads: 2, headDim: 128)
+    var benchmark = MemoryBenchmark(shape: shape, policy: .float16, threads: 1)
+    benchmark.budget = .mebibytes(8)
+    #expect(throws: KVError.self) { try benchmark.run(context: 16_384) }
+    benchmark.disk = DiskTier(folder: NSTemporaryDirectory())
+    let tiers = try benchmark.run(context: 16_384).tiers
+    #expect(tiers.memory <= 8 << 20)
+    // What is not in memory is on disk.
+    #expect(tiers.diskPages > 16_384 * 2 * 2 * 128 * 2 * 2 - tiers.memory)
+    #expect(tiers.disk > tiers.diskPages / 2)
+    benchmark.disk?.limit = .mebibytes(1)
+    #expect(throws: KVError.self) { try benchmark.run(context: 16_384) }
   }
 
   @Test func savingAndRestoringIsTimed() throws {

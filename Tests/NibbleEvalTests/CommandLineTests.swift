@@ -18,6 +18,9 @@ struct CommandLineTests {
       "bench", "scaling", "--contexts", "16777216", "--policies", "float32,float32,float32,float32",
     ],
     ["plan", "--layers", "2", "--kv-heads", "3", "--query-heads", "4", "--head-dim", "64"],
+    ["generate", "--prompt", "a", "--budget", "1KiB", "--json"],
+    ["generate", "--prompt", "a", "--budget", "1GiB", "--disk", "no/such", "--json"],
+    ["bench", "memory", "--context", "9000", "--layers", "1", "--budget", "10MiB"],
   ])
   func badInputIsStatus1WithOneLine(arguments: [String]) throws {
     let result = try Program.run(arguments)
@@ -30,7 +33,10 @@ struct CommandLineTests {
   @Test(arguments: [
     ["evaluate"], ["eval", "--polcy", "exact"], ["bench", "decode", "--context", "many"],
     ["generate"], ["eval", "--text", "a", "--tokens", "b"], ["plan", "--layers", "4"],
-    ["compare", "exact", "--policies", "exact"],
+    ["compare", "exact", "--policies", "exact"], ["generate", "--prompt", "a", "--disk", "."],
+    ["bench", "memory", "--budget", "2GiB", "--disk-limit", "1GiB"],
+    ["bench", "memory", "--budget", "2 parsecs"], ["bench", "memory", "--budget", "-1"],
+    ["bench", "memory", "--budget", "9999999999GiB"],
   ])
   func wrongUsageIsStatus64(arguments: [String]) throws {
     let result = try Program.run(arguments)
@@ -145,6 +151,38 @@ struct CommandLineTests {
     // The rows of the example in Specs/page-layout.md; the last token is exact.
     #expect(Array(keys[..<8]) == [-1.5, -1, -0.5, 0, 0.5, 1, 1.5, 6])
     #expect(Array(keys[128...]) == [-1.5, -1, -0.5, 0, 0.5, 1, 1.5, 6])
+  }
+
+  /// A prompt that is longer than the budget has the same answer as without one.
+  @Test func whatTheBudgetHasNoRoomForGoesToDisk() throws {
+    let folder = FileManager.default.temporaryDirectory
+      .appendingPathComponent("nibble-tiers-\(UUID().uuidString)")
+    try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+    defer { try? FileManager.default.removeItem(at: folder) }
+    let prompt = folder.appendingPathComponent("prompt").path
+    let text = String(repeating: "Ada went to the harbour and looked at the boats. ", count: 200)
+    try text.write(toFile: prompt, atomically: true, encoding: .utf8)
+    let arguments = ["generate", "--prompt-file", prompt, "--policy", "exact", "--max-tokens", "5"]
+    func report(_ options: [String]) throws -> [String: Any] {
+      let result = try Program.run(arguments + options + ["--json"])
+      #expect(result.status == 0, "\(result.errors)")
+      let data = Data(result.output.utf8)
+      return try #require(try JSONSerialization.jsonObject(with: data) as? [String: Any])
+    }
+    let free = try report([])
+    let tight = try report(["--budget", "8MiB", "--disk", folder.path, "--disk-limit", "1gib"])
+    #expect(try #require(free["prompt_tokens"] as? Int) > 2_000)
+    #expect(free["text"] as? String == tight["text"] as? String)
+    #expect(free["cache_bytes"] as? Int == tight["cache_bytes"] as? Int)
+    let all = try #require(free["tiers"] as? [String: Int])
+    let tiers = try #require(tight["tiers"] as? [String: Int])
+    #expect(all["disk_bytes"] == 0)
+    #expect(try #require(all["memory_bytes"]) > 8 << 20)
+    #expect(try #require(tiers["memory_bytes"]) <= 8 << 20)
+    #expect(try #require(tiers["disk_bytes"]) > 0)
+    // The file has no name.
+    #expect(try FileManager.default.contentsOfDirectory(atPath: folder.path) == ["prompt"])
+    #expect(try Program.run(arguments + ["--budget", "8MiB"]).status == 1)
   }
 
   @Test func generationIsGreedyAndSeeded() throws {

@@ -82,8 +82,11 @@ import Testing
         "model", "policy", "text", "prompt_tokens", "tokens",
         "tokens_per_second",
         "time_to_first_token_us", "cache_bytes", "exact_cache_bytes", "compressed_tokens",
-        "bits_per_value", "finish_reason",
+        "bits_per_value", "tiers", "finish_reason",
       ]
+    )
+    #expect(
+      Set(try object(report.tiers).keys) == ["memory_bytes", "disk_bytes", "disk_page_bytes"]
     )
   }
 }

@@ -26,6 +26,8 @@ public struct MemoryReport: Encodable, Hashable, Sendable {
   public var compressedTokens: Int
   /// Bits per value of the compressed pages.
   public var bitsPerValue: Double
+  /// What the cache holds then, by where it is.
+  public var tiers: TierBytes
   /// Forks of the sequence that were made then.
   public var forks: Int
   /// Growth of the process by them.
@@ -41,6 +43,7 @@ public struct MemoryReport: Encodable, Hashable, Sendable {
     case float16Bytes = "float16_bytes"
     case compressedTokens = "compressed_tokens"
     case bitsPerValue = "bits_per_value"
+    case tiers
     case forks
     case forkGrowthBytes = "fork_growth_bytes"
   }
@@ -62,6 +65,10 @@ public struct MemoryBenchmark: Sendable {
   public var threads: Int
   /// Forks of the full sequence to make, 0 to 1,000,000.
   public var forks = 0
+  /// The most bytes that the cache may hold in memory.
+  public var budget = ByteBudget.unlimited
+  /// Where pages go that the budget has no room for.
+  public var disk: DiskTier?
 
   /// Creates a benchmark.
   public init(shape: ModelShape, policy: Policy, chunk: Int = 512, threads: Int) {
@@ -94,7 +101,13 @@ public struct MemoryBenchmark: Sendable {
     // Where the peak can't be reset it counts from the start of the process, of which little has happened yet.
     ResidentMemory.resetPeak()
     let before = try ResidentMemory.current()
-    let cache = try KVCache(model: shape, policy: policy, threads: threads)
+    let cache = try KVCache(
+      model: shape,
+      policy: policy,
+      budget: budget,
+      disk: disk,
+      threads: threads
+    )
     let sequence = cache.makeSequence()
     try chunks.fill(sequence, layers: 0..<shape.layers, context: context) { done in
       progress(WorkProgress(phase: policy.label, completed: done, total: context))
@@ -105,6 +118,7 @@ public struct MemoryBenchmark: Sendable {
     }
     let growth = max(0, try ResidentMemory.peak() - before)
     let full = try ResidentMemory.current()
+    let tiers = TierBytes(cache.statistics)
     let branches = (0..<forks).map { _ in sequence.fork() }
     let forkGrowth = withExtendedLifetime(branches) { try? ResidentMemory.current() - full }
 
@@ -122,6 +136,7 @@ public struct MemoryBenchmark: Sendable {
       float16Bytes: estimate.float16Bytes,
       compressedTokens: sequence.statistics.compressedTokens,
       bitsPerValue: cache.plan.bitsPerValue,
+      tiers: tiers,
       forks: forks,
       forkGrowthBytes: max(0, forkGrowth ?? 0)
     )

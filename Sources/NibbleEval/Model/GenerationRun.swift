@@ -26,6 +26,8 @@ public struct GenerationReport: Encodable, Hashable, Sendable {
   public var compressedTokens = 0
   /// Bits per value of the compressed pages.
   public var bitsPerValue = 0.0
+  /// What the cache holds at the end, by where it is.
+  public var tiers = TierBytes()
   /// Why generation ended: `stop_token`, `stop_string` or `max_tokens`.
   public var finishReason = "max_tokens"
 
@@ -39,6 +41,7 @@ public struct GenerationReport: Encodable, Hashable, Sendable {
     case exactCacheBytes = "exact_cache_bytes"
     case compressedTokens = "compressed_tokens"
     case bitsPerValue = "bits_per_value"
+    case tiers
     case finishReason = "finish_reason"
   }
 }
@@ -55,6 +58,10 @@ public struct GenerationRun: Sendable {
   public var threads: Int?
   /// What the policy may refer to.
   public var catalogue: CodecCatalogue
+  /// The most bytes that the cache may hold in memory.
+  public var budget = ByteBudget.unlimited
+  /// Where pages go that the budget has no room for.
+  public var disk: DiskTier?
 
   /// Creates a run.
   public init(
@@ -87,9 +94,13 @@ public struct GenerationRun: Sendable {
     let cache = try KVCache(
       model: host.model.shape,
       policy: policy,
+      budget: budget,
+      disk: disk,
       threads: threads,
       catalogue: catalogue
     )
+    // Not remembered for other prompts, since none come.
+    let sequence = cache.makeSequence()
     var report = GenerationReport(
       model: host.model.name,
       policy: policy.label,
@@ -101,13 +112,11 @@ public struct GenerationRun: Sendable {
       model: host.model,
       tokenizer: tokenizer,
       promptTokens: promptTokens,
-      cache: cache,
+      store: sequence,
       options: options
     )
-    var statistics: TokenStatistics?
     for try await token in stream {
       if report.tokens == 0 { firstToken = .now }
-      statistics = token.statistics
       report.tokens += 1
       report.text += token.text
       deliver(token.text)
@@ -118,21 +127,21 @@ public struct GenerationRun: Sendable {
     if report.tokens > 1, seconds > 0 {
       report.tokensPerSecond = Double(report.tokens - 1) / seconds
     }
-    report.take(statistics, plan: cache.plan)
+    report.take(sequence)
     return report
   }
 }
 
 extension GenerationReport {
-  /// Takes what the sequence held when the last token was chosen, which is never appended.
-  fileprivate mutating func take(_ statistics: TokenStatistics?, plan: Plan) {
-    guard let statistics else { return }
-    let shape = plan.shape
-    cacheBytes = statistics.heldBytes
-    exactCacheBytes =
-      statistics.cachedTokens * shape.layers * shape.kvHeads * shape.headDim * 4
+  /// Takes what the sequence holds at the end; the last token was never appended.
+  fileprivate mutating func take(_ sequence: KVSequence) {
+    let statistics = sequence.statistics
+    cacheBytes = statistics.totalBytes
+    exactCacheBytes = statistics.exactBytes
     compressedTokens = statistics.compressedTokens
-    bitsPerValue = statistics.bitsPerValue > 0 ? statistics.bitsPerValue : plan.bitsPerValue
+    let planned = sequence.cache.plan.bitsPerValue
+    bitsPerValue = statistics.bitsPerValue > 0 ? statistics.bitsPerValue : planned
+    tiers = TierBytes(sequence.cache.statistics)
   }
 }
 

@@ -41,6 +41,7 @@ struct GenerateCommand: AsyncParsableCommand {
   @Option(help: "The start of the random sequence.")
   var seed: UInt64 = 0
 
+  @OptionGroup var memory: MemoryOptions
   @OptionGroup var threads: ThreadsOption
   @OptionGroup var output: OutputOption
 
@@ -65,13 +66,15 @@ struct GenerateCommand: AsyncParsableCommand {
     )
     try options.validate()
     let policy = try policy.policy()
-    let run = GenerationRun(
+    var run = GenerationRun(
       host: try model.load(),
       policy: policy,
       options: options,
       threads: threads.given,
       catalogue: try calibration.catalogue()
     )
+    run.budget = memory.budget
+    run.disk = memory.disk
     if output.json {
       print(try JSONReport.text(try await run.run(prompt: text)))
       return
@@ -99,6 +102,8 @@ struct GenerateCommand: AsyncParsableCommand {
       \(NumberText.bytes(report.exactCacheBytes)) in float16; \
       \(report.compressedTokens) tokens compressed, \
       \(NumberText.decimal(report.bitsPerValue, 3)) bits per value
+      \(NumberText.bytes(report.tiers.memory)) in memory, slabs and working memory; \
+      \(NumberText.bytes(report.tiers.disk)) on disk
       """
   }
 }

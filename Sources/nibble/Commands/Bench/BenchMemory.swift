@@ -31,6 +31,7 @@ extension BenchCommand {
     @Option(help: "Forks of the full sequence to make; what they take is measured by itself.")
     var forks = 0
 
+    @OptionGroup var memory: MemoryOptions
     @OptionGroup var threads: ThreadsOption
     @OptionGroup var output: OutputOption
 
@@ -47,6 +48,8 @@ extension BenchCommand {
         threads: threads.count
       )
       benchmark.forks = forks
+      benchmark.budget = memory.budget
+      benchmark.disk = memory.disk
       let report = try withProgress { [benchmark] in
         try benchmark.run(context: context, progress: $0)
       }
@@ -57,7 +60,8 @@ extension BenchCommand {
       var table = TextTable([
         ("policy", .left), ("tokens", .right), ("compressed tokens", .right),
         ("bits/value", .right), ("planned", .right), ("measured growth", .right),
-        ("of planned", .right), ("float16", .right), ("of float16", .right), ("forks", .right),
+        ("of planned", .right), ("float16", .right), ("of float16", .right),
+        ("cache in memory", .right), ("on disk", .right), ("forks", .right),
         ("their growth", .right),
       ])
       let growth = Double(report.residentGrowthBytes)
@@ -71,6 +75,8 @@ extension BenchCommand {
         NumberText.percent(growth / Double(max(1, report.plannedBytes))),
         NumberText.bytes(report.float16Bytes),
         NumberText.percent(growth / Double(max(1, report.float16Bytes))),
+        NumberText.bytes(report.tiers.memory),
+        NumberText.bytes(report.tiers.disk),
         "\(report.forks)",
         NumberText.bytes(report.forkGrowthBytes),
       ])
