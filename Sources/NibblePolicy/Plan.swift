@@ -96,9 +96,9 @@ public struct Plan: Sendable {
     self.shape = shape
     sinkPageTokens = pageTokens(holding: policy.sinks)
     layers = try resolver.layers(sinkPageTokens: sinkPageTokens)
+    let codecs = layers.flatMap(\.rungs).flatMap { $0.keys + $0.values }
     calibration =
-      layers.contains { ($0.keys + $0.values).contains(where: \.description.needsCalibration) }
-      ? catalogue.calibration : nil
+      codecs.contains(where: \.description.needsCalibration) ? catalogue.calibration : nil
     entries = resolver.entries(of: layers)
     notes = resolver.notes
   }

@@ -61,21 +61,28 @@ struct SessionCase: Sendable, CustomStringConvertible {
     ),
   ]
 
-  func cache(budget: ByteBudget = .unlimited, disk: DiskTier? = nil) throws -> KVCache {
-    try KVCache(
+  func cache(
+    budget: ByteBudget = .unlimited,
+    disk: DiskTier? = nil,
+    calibration: Calibration? = nil
+  ) throws -> KVCache {
+    var catalogue = CodecCatalogue.standard
+    catalogue.calibration = calibration
+    return try KVCache(
       model: shape,
       policy: agedPolicy(),
       budget: budget,
       disk: disk,
-      threads: 1
+      threads: 1,
+      catalogue: catalogue
     )
   }
 
   private func agedPolicy() throws -> Policy {
     var policy = try Policy(argument: policy)
     policy.ages = try ages.map { age in
-      let codec = try CodecDescription(parsing: age.codec)
-      return Policy.Age(beyond: age.beyond, keys: codec, values: codec)
+      let codecs = try Policy(argument: age.codec)
+      return Policy.Age(beyond: age.beyond, keys: codecs.keys, values: codecs.values)
     }
     return policy
   }
