@@ -17,7 +17,7 @@ ERRORS = {
 }
 
 
-@dataclass
+@dataclass(eq=False)
 class Transform:
     """Coefficients are `analysis @ (row - mean)`, rows are `mean + coefficients @ synthesis`."""
 

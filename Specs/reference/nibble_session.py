@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
 """A second reader of session files, written from session-format.md alone.
 
-    python3 Specs/reference/nibble_session.py FILE...              reads and checks files
-    python3 Specs/reference/nibble_session.py --vectors            checks all of vectors/sessions
+    python3 Specs/reference/nibble_session.py [--calibration FILE] FILE...
+                                                        reads and checks files
+    python3 Specs/reference/nibble_session.py --vectors  checks all of vectors/sessions
 
 It refuses what the document says must be refused, with the word of its table, and decodes rows with
-nibble_page.py. Needs numpy; calibrated codecs are not decoded.
+nibble_page.py. Rows of a plan that uses a calibration need that calibration's file. Needs numpy.
 """
 
+import argparse
 import functools
 import hashlib
 import json
@@ -18,6 +20,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from nibble_calibration import Calibration, CalibrationError
 from nibble_lz4 import FrameError, expand
 from nibble_page import F, PageError, Strip, decode, page_offsets, parse_codec
 
@@ -278,13 +281,25 @@ class Index:
 
 
 class Session:
-    """A session; making one checks all but the pages."""
+    """A session; making one checks all but the pages. Its plan may need a calibration for the rows."""
 
-    def __init__(self, data):
+    def __init__(self, data, calibration=None):
         self.data = data
         self.block = choose(data)
         self.index = Index(data, self.block)
         check_end(data, self.block)
+        self.calibration = calibration if self.index.flags & 2 else None
+        if self.calibration:
+            self.check_calibration()
+
+    def check_calibration(self):
+        """Refuses another calibration than that which pages were encoded with."""
+        header, found = self.index, self.calibration
+        need(found.digest == header.calibration, "the digest of the calibration", "other-plan")
+        shape = (header.layer_count, header.heads, header.dim)
+        need(found.shape == shape, "the shape of the calibration", "other-plan")
+        fingerprint = header.fingerprint if header.flags & 4 else None
+        need(found.fingerprint == fingerprint, "the calibration's model", "other-plan")
 
     def page(self, page, size):
         """The bytes of a page."""
@@ -302,17 +317,25 @@ class Session:
 
     def strips(self, layer, index):
         """The pairs of strips of a page, and how many tokens of it exist."""
-        header = self.index
-        tokens, heads = header.layers[layer].tokens, range(header.heads)
+        header, held = self.index, self.index.layers[layer]
+        rung = held.rung(index) if 0 <= index < held.sealed else None
+        length, there = header.page_tokens, held.tokens - header.sinks - index * header.page_tokens
         if index < 0:
-            codecs, length, there = [(header.exact,) * 2] * header.heads, header.sink_tokens, header.sinks
-        else:
-            sealed, rung = index < header.layers[layer].sealed, header.layers[layer].rung(index)
-            codecs = [tuple(header.codec(layer, side, h, rung) for side in (0, 1)) for h in heads]
-            codecs = codecs if sealed else [(header.exact,) * 2] * header.heads
-            length, there = header.page_tokens, tokens - header.sinks - index * header.page_tokens
-        pairs = [(strip(k, False, header.dim, length), strip(v, True, header.dim, length)) for k, v in codecs]
-        return pairs, max(0, min(length, there, tokens))
+            length, there = header.sink_tokens, header.sinks
+        pairs = [
+            tuple(self.strip(layer, side, head, rung, length) for side in (0, 1))
+            for head in range(header.heads)
+        ]
+        return pairs, max(0, min(length, there, held.tokens))
+
+    def strip(self, layer, side, head, rung, length):
+        """A strip of a sealed page of a rung, or of exact rows where that is None."""
+        header, transform = self.index, None
+        codec = header.exact if rung is None else header.codec(layer, side, head, rung)
+        if needs_calibration(codec):
+            need(self.calibration, "rows need the session's calibration", "other-plan")
+            transform = self.calibration.transform(layer, side, head)
+        return strip(codec, side == 1, header.dim, length, transform)
 
     def rows(self, layer):
         """Keys and values of all tokens: two arrays (tokens, heads, channels); dropped rows are zero."""
@@ -353,9 +376,13 @@ def removes_mean(codec):
     return "mean=removed" in codec.split()[1:]
 
 
+def needs_calibration(codec):
+    return not {"rotation=aligned", "shaping=queries"}.isdisjoint(codec.split()[1:])
+
+
 @functools.cache
-def strip(codec, is_values, dim, tokens):
-    return Strip(parse_codec(codec), is_values, dim, tokens)
+def strip(codec, is_values, dim, tokens, transform):
+    return Strip(parse_codec(codec), is_values, dim, tokens, transform)
 
 
 # ---- Checking
@@ -371,12 +398,14 @@ def rows_digest(session):
 
 def check(path, expected):
     """What is wrong with a vector; None if nothing is."""
+    word = expected.get("error")
     try:
-        session = Session(path.read_bytes())
+        session = Session(path.read_bytes(), calibration(expected))
         session.check_pages()
-        if "error" in expected:
-            # Whether it suits a cache is not a matter of the file.
-            return None if expected["error"].startswith("other-") else "it was read"
+        if word:
+            # Whether it suits a cache is not a matter of the file; whether it has this calibration is.
+            is_cached = word.startswith("other-") and "calibration" not in expected
+            return None if is_cached else "it was read"
         found = {
             "generation": session.block.generation,
             "tokens": min(layer.tokens for layer in session.index.layers),
@@ -384,11 +413,16 @@ def check(path, expected):
             "rows": rows_digest(session),
         }
     except SessionError as error:
-        return None if error.word == expected.get("error") else str(error)
-    except PageError as error:
+        return None if error.word == word else str(error)
+    except (PageError, CalibrationError) as error:
         return str(error)
     wrong = [key for key in found if found[key] != expected[key]]
     return ", ".join(f"{key}: {found[key]}" for key in wrong) or None
+
+
+def calibration(expected):
+    name = expected.get("calibration")
+    return Calibration(VECTORS / name) if name else None
 
 
 def check_vectors():
@@ -404,15 +438,21 @@ def check_vectors():
 
 
 def main(arguments):
-    if arguments == ["--vectors"]:
+    parser = argparse.ArgumentParser(description="Reads and checks session files.")
+    parser.add_argument("--vectors", action="store_true", help="check all of vectors/sessions")
+    parser.add_argument("--calibration", metavar="FILE", help="what the sessions were encoded with")
+    parser.add_argument("files", nargs="*", metavar="FILE")
+    options = parser.parse_args(arguments)
+    if options.vectors:
         return check_vectors()
     status = 0
-    for path in arguments:
+    for path in options.files:
         try:
-            session = Session(pathlib.Path(path).read_bytes())
+            given = Calibration(options.calibration) if options.calibration else None
+            session = Session(pathlib.Path(path).read_bytes(), given)
             session.check_pages()
             print(f"{path}: generation {session.block.generation}, rows {rows_digest(session)}")
-        except (SessionError, PageError) as error:
+        except (SessionError, PageError, CalibrationError) as error:
             status = 1
             print(f"{path}: {error}")
     return status

@@ -15,6 +15,8 @@ import Testing
   struct Expected: Codable {
     var model: Model
     var policy: String
+    /// The file of the calibration that the cache has.
+    var calibration: String?
     var error: String?
     var generation: Int?
     var tokens: Int?
@@ -22,7 +24,7 @@ import Testing
     var rows: String?
 
     enum CodingKeys: String, CodingKey {
-      case model, policy, error, generation, tokens
+      case model, policy, calibration, error, generation, tokens
       case tokenIDs = "token_ids"
       case rows
     }
@@ -75,7 +77,12 @@ import Testing
   func everyFile() throws {
     let files = try Self.list().files
     for (name, expected) in files {
-      let found = try Self.read(name, model: expected.model, policy: expected.policy)
+      let found = try Self.read(
+        name,
+        model: expected.model,
+        policy: expected.policy,
+        calibration: expected.calibration
+      )
       #expect(found.error == expected.error, "\(name)")
       #expect(found.generation == expected.generation, "\(name)")
       #expect(found.tokens == expected.tokens, "\(name)")
@@ -87,10 +94,24 @@ import Testing
   }
 
   /// Restores a file and decodes all of it.
-  static func read(_ name: String, model: Model, policy: String) throws -> Expected {
-    var result = Expected(model: model, policy: policy)
+  static func read(
+    _ name: String,
+    model: Model,
+    policy: String,
+    calibration: String? = nil
+  ) throws -> Expected {
+    var result = Expected(model: model, policy: policy, calibration: calibration)
     let path = folder.appendingPathComponent(name).path
-    let cache = try KVCache(model: model.shape, policy: Policy(yaml: policy), threads: 1)
+    var catalogue = CodecCatalogue.standard
+    catalogue.calibration = try calibration.map {
+      try Calibration(path: folder.appendingPathComponent($0).path)
+    }
+    let cache = try KVCache(
+      model: model.shape,
+      policy: Policy(yaml: policy),
+      threads: 1,
+      catalogue: catalogue
+    )
     do throws(KVError) {
       let sequence = try cache.restoreSequence(from: path)
       var bytes: [UInt8] = []

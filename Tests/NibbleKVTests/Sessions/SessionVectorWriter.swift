@@ -20,6 +20,7 @@ struct SessionVectorWriter {
       withIntermediateDirectories: true
     )
     try writeRightOnes(&files)
+    try writeCalibrated(&files)
     try writeWrongOnes(&files)
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.prettyPrinted, .sortedKeys]
@@ -138,9 +139,11 @@ struct SessionVectorWriter {
     _ name: String,
     _ shape: ModelShape,
     _ policy: Policy,
-    compresses: Bool
+    compresses: Bool,
+    catalogue: CodecCatalogue = .standard
   ) throws {
-    let sequence = try KVCache(model: shape, policy: policy, threads: 1).makeSequence()
+    let cache = try KVCache(model: shape, policy: policy, threads: 1, catalogue: catalogue)
+    let sequence = cache.makeSequence()
     var random = SeededRandom(7)
     let count = 150 * shape.kvHeads * shape.headDim
     // Halves are short numbers, which leave something to compress.
@@ -153,6 +156,41 @@ struct SessionVectorWriter {
       try sequence.record(tokens: Array(step).span)
       try sequence.save(to: path(name), options: SaveOptions(compressesPages: compresses))
     }
+  }
+
+  /// Sessions whose plan uses a calibration, and one that is read with another calibration than it was written with.
+  private func writeCalibrated(_ files: inout [String: Expected]) throws {
+    var shape = ModelShape(layers: 1, queryHeads: 2, kvHeads: 1, headDim: 32)
+    shape.fingerprint = "a calibrated model"
+    let calibration = "model.calibration"
+    try AlignedTests.calibration(of: shape, tokens: 100).write(to: path(calibration))
+    var catalogue = CodecCatalogue.standard
+    catalogue.calibration = try Calibration(path: path(calibration))
+    for (name, argument) in [
+      (
+        "aligned.session",
+        "k=rotated:3+v=trellis:2@rotation=aligned@k.mean=removed@sinks=4@recent=0"
+      ),
+      ("shaped.session", "k=rotated:4+v=linear:4@k.shaping=queries@page_tokens=32@recent=16"),
+    ] {
+      let policy = try Self.policy(argument)
+      try writeSaves(name, shape, policy, compresses: false, catalogue: catalogue)
+      let found = try SessionVectorTests.read(
+        name,
+        model: Model(shape),
+        policy: policy.yaml,
+        calibration: calibration
+      )
+      #expect(found.error == nil, "\(name)")
+      files[name] = found
+    }
+    try AlignedTests.calibration(of: shape, tokens: 101).write(to: path("other.calibration"))
+    var other = try #require(files["aligned.session"])
+    other = Expected(model: other.model, policy: other.policy, calibration: "other.calibration")
+    other.error = "other-plan"
+    let bytes = try bytes(of: path("aligned.session"))
+    try NibbleKVTests.write(bytes, to: path("other-calibration.session"))
+    files["other-calibration.session"] = other
   }
 
   // MARK: - Files that are refused
