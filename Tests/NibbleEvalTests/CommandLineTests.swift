@@ -21,6 +21,8 @@ struct CommandLineTests {
     ["generate", "--prompt", "a", "--budget", "1KiB", "--json"],
     ["generate", "--prompt", "a", "--budget", "1GiB", "--disk", "no/such", "--json"],
     ["bench", "memory", "--context", "9000", "--layers", "1", "--budget", "10MiB"],
+    ["report", "--out", "no/such/folder/report.html"],
+    ["report", "--out", "report.html", "--probe", "rotatd:2"],
   ])
   func badInputIsStatus1WithOneLine(arguments: [String]) throws {
     let result = try Program.run(arguments)
@@ -37,6 +39,7 @@ struct CommandLineTests {
     ["bench", "memory", "--budget", "2GiB", "--disk-limit", "1GiB"],
     ["bench", "memory", "--budget", "2 parsecs"], ["bench", "memory", "--budget", "-1"],
     ["bench", "memory", "--budget", "9999999999GiB"],
+    ["report", "--quick"],
   ])
   func wrongUsageIsStatus64(arguments: [String]) throws {
     let result = try Program.run(arguments)
@@ -67,6 +70,30 @@ struct CommandLineTests {
     #expect(object is [String: Any])
     // No terminal, no progress bar.
     #expect(result.errors.isEmpty)
+  }
+
+  @Test func reportIsAPageAndItsData() throws {
+    let file = FileManager.default.temporaryDirectory
+      .appendingPathComponent("\(UUID().uuidString).html")
+    defer { try? FileManager.default.removeItem(at: file) }
+    let policy = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
+      .appendingPathComponent("../../Specs/examples/policies/keys-eight-values-four.yaml")
+      .standardizedFileURL.path
+    let result = try Program.run([
+      "report", "--quick", "--out", file.path, "--policies", "\(policy),rotated:3", "--contexts",
+      "256",
+      "--max-text-tokens", "200", "--json",
+    ])
+    #expect(result.status == 0 && result.errors.isEmpty, "\(result.errors)")
+    let object = try JSONSerialization.jsonObject(with: Data(result.output.utf8))
+    let report = try #require(object as? [String: Any])
+    #expect(report["path"] as? String == file.path)
+    let pages = try #require(report["pages"] as? [[String: Any]])
+    #expect(pages.map { $0["policy"] as? String } == ["keys-eight-values-four", "rotated:3"])
+    let html = try String(contentsOf: file, encoding: .utf8)
+    #expect(html.hasPrefix("<!doctype html>") && html.hasSuffix("</html>\n"))
+    #expect(html.components(separatedBy: "<figure ").count == 9)
+    #expect(html.utf8.count < 3_000_000)
   }
 
   @Test func comparisonIsATable() throws {

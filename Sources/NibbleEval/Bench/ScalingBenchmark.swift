@@ -118,31 +118,65 @@ public struct ScalingBenchmark: Sendable {
   }
 }
 
-// MARK: - Plot
+// MARK: - Plots
 
 extension ScalingReport {
   /// Time over context, one line for each policy.
   package var chart: LineChart {
-    let policies = rows.reduce(into: [String]()) { names, row in
-      if !names.contains(row.policy) { names.append(row.policy) }
-    }
-    let heads = rows.first.map { "\($0.queryHeads):\($0.kvHeads) heads of \($0.headDim)" } ?? ""
-    return LineChart(
+    chart(
       title: "One decode step of one layer, \(heads)",
-      horizontalTitle: "tokens of context",
-      verticalTitle: "time of a step",
-      series: policies.map { policy in
-        let points = rows.filter { $0.policy == policy }.sorted { $0.tokens < $1.tokens }
-          .map { LineChart.Point(x: Double($0.tokens), y: $0.medianMicroseconds) }
-        return LineChart.Series(name: policy, points: points)
-      },
-      horizontalText: Self.tokensText,
-      verticalText: Self.timeText
+      vertical: PlotAxis(
+        title: "time of a step",
+        scale: .logarithmic(base: 10),
+        text: Self.timeText
+      ),
+      number: \.medianMicroseconds
     )
   }
 
+  /// Bytes over context, one line for each policy.
+  package var memoryChart: LineChart {
+    chart(
+      title: "Bytes of one layer, \(heads)",
+      vertical: PlotAxis(
+        title: "bytes",
+        scale: .logarithmic(base: 2),
+        text: NumberText.roundBytes
+      ),
+      number: { Double($0.pageBytes) }
+    )
+  }
+
+  private func chart(
+    title: String,
+    vertical: PlotAxis,
+    number: (ScalingRow) -> Double
+  ) -> LineChart {
+    let policies = rows.reduce(into: [String]()) { names, row in
+      if !names.contains(row.policy) { names.append(row.policy) }
+    }
+    return LineChart(
+      title: title,
+      horizontal: PlotAxis(
+        title: "tokens of context",
+        scale: .logarithmic(base: 2),
+        text: Self.tokensText
+      ),
+      vertical: vertical,
+      series: policies.map { policy in
+        let points = rows.filter { $0.policy == policy }.sorted { $0.tokens < $1.tokens }
+          .map { LineChart.Point(x: Double($0.tokens), y: number($0)) }
+        return LineChart.Series(name: policy, points: points)
+      }
+    )
+  }
+
+  private var heads: String {
+    rows.first.map { "\($0.queryHeads):\($0.kvHeads) heads of \($0.headDim)" } ?? ""
+  }
+
   /// Such as 512, 64K and 1M.
-  private static func tokensText(_ tokens: Double) -> String {
+  static func tokensText(_ tokens: Double) -> String {
     switch tokens {
     case ..<1_024: NumberText.decimal(tokens, 0)
     case ..<1_048_576: NumberText.decimal(tokens / 1_024, 0) + "K"
@@ -150,13 +184,12 @@ extension ScalingReport {
     }
   }
 
-  /// Powers of ten of a microsecond.
+  /// Three digits, which are none too many for powers of ten.
   private static func timeText(_ microseconds: Double) -> String {
     switch microseconds {
-    case ..<0.5: NumberText.significant(microseconds) + " µs"
-    case ..<999: NumberText.decimal(microseconds, 0) + " µs"
-    case ..<999_999: NumberText.decimal(microseconds / 1e3, 0) + " ms"
-    default: NumberText.decimal(microseconds / 1e6, 0) + " s"
+    case ..<999.4: NumberText.significant(microseconds) + " µs"
+    case ..<999_400: NumberText.significant(microseconds / 1e3) + " ms"
+    default: NumberText.significant(microseconds / 1e6) + " s"
     }
   }
 }

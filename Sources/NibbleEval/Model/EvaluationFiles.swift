@@ -143,3 +143,12 @@ private func decode<Value: Decodable>(
     throw .invalidFile(path: path, line: line, reason: "expected \(expected)")
   }
 }
+
+/// Writes a text file, whole or not at all.
+func writeText(_ text: String, to path: String) throws(EvaluationError) {
+  do {
+    try Data(text.utf8).write(to: URL(fileURLWithPath: path), options: .atomic)
+  } catch {
+    throw .unwritable(path: path, reason: "the system refused")
+  }
+}

@@ -56,14 +56,8 @@ extension EvaluationSources {
       }
     }
     let context = host.contextLength ?? .max
-    var left = tokenLimit ?? .max
-    var result: [[Int]] = []
-    for document in documents.prefix(documentLimit ?? .max) where left > 0 {
-      let tokens = Array(document.prefix(min(context, left)))
-      left -= tokens.count
-      result.append(tokens)
-    }
-    return result
+    return documents.prefix(documentLimit ?? .max).map { Array($0.prefix(context)) }
+      .prefix(tokens: tokenLimit ?? .max)
   }
 
   /// Reads the questions.
@@ -95,5 +89,18 @@ extension EvaluationSources {
     let own = host.directory.path + "/evaluation/" + name
     if FileManager.default.fileExists(atPath: own) { return own }
     return try EmbeddedModel.locate() + "/evaluation/" + name
+  }
+}
+
+extension [[Int]] {
+  /// The first documents, as far as they hold so many tokens together; the last one may be cut.
+  func prefix(tokens: Int) -> [[Int]] {
+    var left = tokens
+    var result: [[Int]] = []
+    for document in self where left > 0 {
+      result.append([Int](document.prefix(left)))
+      left -= result[result.count - 1].count
+    }
+    return result
   }
 }

@@ -15,6 +15,8 @@ final class AttentionProbe: KeyValueStore {
     /// The newest queries of each layer, and how they attend.
     var queries: [[Float]]
     var options: [AttentionOptions]
+    /// Tokens of each layer.
+    var tokens: [Int]
   }
 
   init(exact: KVCache, others: [KVCache]) {
@@ -25,7 +27,8 @@ final class AttentionProbe: KeyValueStore {
       State(
         tallies: others.map { _ in AttentionTally() },
         queries: Array(repeating: [], count: layers),
-        options: Array(repeating: .standard, count: layers)
+        options: Array(repeating: .standard, count: layers),
+        tokens: Array(repeating: 0, count: layers)
       )
     )
   }
@@ -36,6 +39,8 @@ final class AttentionProbe: KeyValueStore {
   func append(keys: Span<Float>, values: Span<Float>, layer: Int) throws(KVError) {
     try exact.append(keys: keys, values: values, layer: layer)
     for other in others { try other.append(keys: keys, values: values, layer: layer) }
+    let count = keys.count / (shape.kvHeads * shape.headDim)
+    state.withLock { $0.tokens[layer] += count }
   }
 
   func attend(
@@ -45,6 +50,8 @@ final class AttentionProbe: KeyValueStore {
     into output: inout MutableSpan<Float>
   ) throws(KVError) {
     try exact.attend(queries: queries, layer: layer, options: options, into: &output)
+    let count = queries.count / (shape.queryHeads * shape.headDim)
+    let first = state.withLock { $0.tokens[layer] } - count
     var attended = [Float](repeating: 0, count: output.count)
     for (index, other) in others.enumerated() where other.statistics.compressedTokens > 0 {
       var target = attended.mutableSpan
@@ -56,7 +63,9 @@ final class AttentionProbe: KeyValueStore {
         error += (Double(attended[channel]) - truth) * (Double(attended[channel]) - truth)
         power += truth * truth
       }
-      state.withLock { $0.tallies[index].attention.add(error: error, power: power) }
+      state.withLock {
+        $0.tallies[index].attention[first, default: ErrorSum()].add(error: error, power: power)
+      }
     }
     let newest = queries.withUnsafeBufferPointer { Array($0) }
     state.withLock {
@@ -68,6 +77,11 @@ final class AttentionProbe: KeyValueStore {
   func truncate(to tokenCount: Int) throws(KVError) {
     try exact.truncate(to: tokenCount)
     for other in others { try other.truncate(to: tokenCount) }
+    state.withLock { state in
+      for layer in state.tokens.indices {
+        state.tokens[layer] = min(state.tokens[layer], tokenCount)
+      }
+    }
   }
 
   /// Compares rows and softmax weights at the end of a document.
@@ -129,15 +143,27 @@ struct ErrorSum: Sendable {
 struct AttentionTally: Sendable {
   var keys = ErrorSum()
   var values = ErrorSum()
-  var attention = ErrorSum()
+  /// By the first position of the queries that attended.
+  var attention: [Int: ErrorSum] = [:]
   /// Sum of KL(exact ‖ compressed) over rows of softmax weights.
   var divergence = 0.0
   var weightRows = 0
 
+  /// ‖attention − exact‖ / ‖exact‖ over all positions.
+  var attentionError: Double? {
+    var sum = ErrorSum()
+    for (_, part) in attention.sorted(by: { $0.key < $1.key }) { sum.add(part) }
+    return sum.relative?.squareRoot()
+  }
+
   mutating func add(_ other: AttentionTally) {
     keys.add(other.keys)
     values.add(other.values)
-    attention.add(other.attention)
+    attention.merge(other.attention) { own, other in
+      var sum = own
+      sum.add(other)
+      return sum
+    }
     divergence += other.divergence
     weightRows += other.weightRows
   }

@@ -43,7 +43,8 @@ public struct CodecModelComparison {
     }
   }
 
-  private func attention(_ codecs: [Policy], progress: ProgressHandler) throws -> [AttentionTally] {
+  /// What each codec does to attention behind exact layers.
+  func attention(_ codecs: [Policy], progress: ProgressHandler) throws -> [AttentionTally] {
     let model = policies.model
     let exact = try KVCache(model: model.shape, policy: .exact, threads: policies.threads)
     let caches = try codecs.map {
@@ -158,7 +159,7 @@ public struct CodecModelRow: Encodable, Sendable {
     positions = quality.positions
     relativeMSEOfKeys = tally.keys.relative
     relativeMSEOfValues = tally.values.relative
-    attentionError = tally.attention.relative.map { $0.squareRoot() }
+    attentionError = tally.attentionError
     softmaxKL = tally.weightRows > 0 ? tally.divergence / Double(tally.weightRows) : nil
     logitKL = quality.klMean
     logitKLLow = quality.klMeanLow

@@ -25,6 +25,11 @@ public enum NumberText {
     bytes(Double(count))
   }
 
+  /// Bytes with four digits at most, so that powers of two are short.
+  static func roundBytes(_ count: Double) -> String {
+    bytes(count) { String(format: "%.4g", $0) }
+  }
+
   /// Bytes in a second.
   public static func bandwidth(_ bytesPerSecond: Double) -> String {
     bytes(bytesPerSecond) + "/s"
@@ -39,7 +44,10 @@ public enum NumberText {
     }
   }
 
-  private static func bytes(_ count: Double) -> String {
+  private static func bytes(
+    _ count: Double,
+    number: (Double) -> String = { decimal($0, 2) }
+  ) -> String {
     let units = ["B", "KiB", "MiB", "GiB", "TiB"]
     var value = count
     var unit = 0
@@ -47,6 +55,6 @@ public enum NumberText {
       value /= 1024
       unit += 1
     }
-    return decimal(value, unit == 0 ? 0 : 2) + " " + units[unit]
+    return (unit == 0 ? decimal(value, 0) : number(value)) + " " + units[unit]
   }
 }

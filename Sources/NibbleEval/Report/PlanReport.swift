@@ -139,8 +139,8 @@ public struct PolicyExplanation: Encodable, Hashable, Sendable {
       let strips =
         group.layers.reduce(0) { $0 + $1.count } * group.heads.reduce(0) { $0 + $1.count }
       return Row(
-        layers: Self.text(group.layers, of: shape.layers),
-        kvHeads: Self.text(group.heads, of: shape.kvHeads),
+        layers: IndexSelection.text(group.layers, of: shape.layers),
+        kvHeads: IndexSelection.text(group.heads, of: shape.kvHeads),
         side: group.side.rawValue,
         codec: "\(group.codec)",
         bitsPerValue: group.bitsPerValue,
@@ -149,9 +149,12 @@ public struct PolicyExplanation: Encodable, Hashable, Sendable {
       )
     }
   }
+}
 
-  private static func text(_ ranges: [ClosedRange<Int>], of count: Int) -> String {
-    if ranges == [0...(count - 1)] { return "all" }
+extension IndexSelection {
+  /// Ranges of indices in the words of the policy file.
+  static func text(_ ranges: [ClosedRange<Int>], of count: Int) -> String {
+    if ranges == [0...(count - 1)] { return "\(IndexSelection.all)" }
     return ranges.map { "\(IndexSelection.range($0))" }.joined(separator: ",")
   }
 }

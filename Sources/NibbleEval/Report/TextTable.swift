@@ -8,9 +8,9 @@ public struct TextTable: Sendable {
     case right
   }
 
-  private let header: [String]
-  private let alignments: [Alignment]
-  private var rows: [[String]] = []
+  let header: [String]
+  let alignments: [Alignment]
+  private(set) var rows: [[String]] = []
 
   /// Creates a table without rows.
   public init(_ columns: [(name: String, alignment: Alignment)]) {

@@ -1,5 +1,4 @@
 import ArgumentParser
-import Foundation
 import NibbleEval
 import NibbleKV
 
@@ -28,11 +27,7 @@ struct CalibrateCommand: ParsableCommand {
   @OptionGroup var output: OutputOption
 
   func run() throws {
-    // What cannot be written is found out before minutes of work.
-    let folder = URL(fileURLWithPath: out).deletingLastPathComponent().path
-    guard FileManager.default.isWritableFile(atPath: folder) else {
-      throw FileError.unwritable(path: out, reason: "its folder is missing or read-only")
-    }
+    try checkFolder(of: out)
     let host = try model.load()
     let run = CalibrationRun(
       model: host.model,

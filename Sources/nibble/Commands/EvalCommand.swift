@@ -152,19 +152,3 @@ struct CompareCommand: ParsableCommand {
   private static let defaultPolicies =
     "exact,float16,conservative,balanced,small,linear:4,rotated:4,clustered:4"
 }
-
-private func policyComparison(
-  model: ModelOption,
-  source: SourceOptions,
-  threads: ThreadsOption,
-  calibration: CalibrationOption
-) throws -> PolicyComparison {
-  let host = try model.load()
-  return PolicyComparison(
-    model: host.model,
-    documents: try source.sources.documents(for: host),
-    questions: try source.sources.recallQuestions(for: host),
-    threads: threads.given,
-    catalogue: try calibration.catalogue()
-  )
-}

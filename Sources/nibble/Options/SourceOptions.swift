@@ -1,5 +1,6 @@
 import ArgumentParser
 import NibbleEval
+import NibbleKV
 
 /// Text and questions of an evaluation.
 struct SourceOptions: ParsableArguments {
@@ -47,4 +48,21 @@ struct SourceOptions: ParsableArguments {
       questionLimit: maxQuestions
     )
   }
+}
+
+/// The model, the text and the questions that policies are compared on.
+func policyComparison(
+  model: ModelOption,
+  source: SourceOptions,
+  threads: ThreadsOption,
+  calibration: CalibrationOption
+) throws -> PolicyComparison {
+  let host = try model.load()
+  return PolicyComparison(
+    model: host.model,
+    documents: try source.sources.documents(for: host),
+    questions: try source.sources.recallQuestions(for: host),
+    threads: threads.given,
+    catalogue: try calibration.catalogue()
+  )
 }

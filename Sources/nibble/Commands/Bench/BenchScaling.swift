@@ -1,5 +1,4 @@
 import ArgumentParser
-import Foundation
 import NibbleEval
 import NibbleKV
 
@@ -38,8 +37,7 @@ extension BenchCommand {
     @OptionGroup var output: OutputOption
 
     func run() throws {
-      let searchPath = ProcessInfo.processInfo.environment["PATH"] ?? ""
-      let files = try plot.map { try PlotFiles(name: $0, searchPath: searchPath) }
+      let files = try plot.map { try PlotFiles(name: $0) }
       var decode = DecodeBenchmark(shape: heads.shape(layers: layers), threads: threads.count)
       decode.runs = runs
       let policies = try policies.list()

@@ -1,7 +1,7 @@
 #if os(Linux) || os(macOS)
 import Foundation
 
-/// Writes charts as files: SVG, and PNG by librsvg's `rsvg-convert`.
+/// Writes plots as files: SVG, and PNG by librsvg's `rsvg-convert`.
 package struct PlotFiles: Sendable {
   private let vectorPath: String
   private let pixels: (path: String, converter: String)?
@@ -12,7 +12,10 @@ package struct PlotFiles: Sendable {
   ///   - name: A path without its ending gives both files; one that ends in `.svg` gives that one only.
   ///   - searchPath: Folders of programs, separated by colons.
   /// - Throws: ``EvaluationError/programNotFound(name:package:)``.
-  package init(name: String, searchPath: String) throws(EvaluationError) {
+  package init(
+    name: String,
+    searchPath: String = Self.standardSearchPath
+  ) throws(EvaluationError) {
     if name.hasSuffix(".svg") {
       vectorPath = name
       pixels = nil
@@ -26,22 +29,24 @@ package struct PlotFiles: Sendable {
     pixels = (name + ".png", converter)
   }
 
-  /// Writes a chart.
+  /// Writes a plot.
   ///
+  /// - Parameter plot: What is drawn.
   /// - Returns: The paths of the files.
   /// - Throws: ``EvaluationError/unwritable(path:reason:)``.
-  package func write(_ chart: LineChart) throws(EvaluationError) -> [String] {
-    do {
-      try Data(chart.svg().utf8).write(to: URL(fileURLWithPath: vectorPath))
-    } catch {
-      throw .unwritable(path: vectorPath, reason: "the system refused")
-    }
+  package func write(_ plot: any Plot) throws(EvaluationError) -> [String] {
+    try writeText(plot.svg(), to: vectorPath)
     guard let pixels else { return [vectorPath] }
     try convert(to: pixels.path, by: pixels.converter)
     return [vectorPath, pixels.path]
   }
 
   private static let pixelWidth = 1_280
+
+  /// Folders of programs, as the environment names them.
+  package static var standardSearchPath: String {
+    ProcessInfo.processInfo.environment["PATH"] ?? ""
+  }
 
   private func convert(to path: String, by converter: String) throws(EvaluationError) {
     let process = Process()
