@@ -23,7 +23,7 @@ import Testing
     let line = LineChart.Series(name: "\"x\"", points: points([(1024, 10), (4096, 1000)]))
     let svg = chart([line]).svg()
     // From the lower left to the upper right corner, so both axes are logarithmic and just as long as needed.
-    #expect(svg.contains("<polyline points=\"104.0,390.0 612.0,44.0\""))
+    #expect(svg.contains("<polyline points=\"128.0,390.0 600.0,44.0\""))
     #expect(svg.contains(">1024</text>") && svg.contains(">2048</text>"))
     #expect(svg.contains(">10 µs</text>") && svg.contains(">1000 µs</text>"))
     #expect(svg.contains(">a &lt; b &amp; c</text>") && svg.contains(">&quot;x&quot;</text>"))
@@ -31,7 +31,7 @@ import Testing
 
   @Test func middlesAreGeometric() {
     let line = LineChart.Series(name: "x", points: points([(1, 1), (2, 10), (4, 100)]))
-    #expect(chart([line]).svg().contains("104.0,390.0 358.0,217.0 612.0,44.0"))
+    #expect(chart([line]).svg().contains("116.0,390.0 358.0,217.0 600.0,44.0"))
   }
 
   @Test func manyPowersAreThinnedOut() {
@@ -54,7 +54,7 @@ import Testing
       points: points([(1, 0), (1, 10), (2, 100), (0, 10), (4, .infinity)])
     )
     let svg = chart([line]).svg()
-    #expect(svg.contains("<polyline points=\"104.0,390.0 612.0,44.0\""))
+    #expect(svg.contains("<polyline points=\"116.0,390.0 600.0,44.0\""))
     #expect(!svg.contains("nan") && !svg.contains("inf"))
   }
 
@@ -80,6 +80,22 @@ import Testing
     #expect(range.share(5) == 0.5)
     let same = AxisRange([3, 3], scale: .linear, ticks: 6)
     #expect(same.lower <= 3 && same.upper > 3 && same.share(3).isFinite)
+  }
+
+  @Test func logarithmicAxesEndNearTheNumbers() {
+    let time = AxisRange([150, 800], scale: .logarithmic(base: 10), ticks: 8)
+    // Less than a power apart: the whole power is shown, with what lies between.
+    #expect(time.ticks.map { $0.rounded() } == [100, 200, 500, 1_000])
+    let wide = AxisRange([150, 8_000], scale: .logarithmic(base: 10), ticks: 8)
+    #expect(wide.ticks.map { $0.rounded() } == [100, 200, 500, 1_000, 2_000, 5_000, 10_000])
+    let bytes = AxisRange([700, 2_100], scale: .logarithmic(base: 2), ticks: 6)
+    #expect(bytes.lower > 600 && bytes.upper < 2_500 && bytes.ticks == [1_024, 2_048])
+    let long = AxisRange([1e-7, 0.9], scale: .logarithmic(base: 10), ticks: 4)
+    #expect(long.ticks.map { log10($0).rounded() } == [-7, -5, -3, -1])
+  }
+
+  @Test func numbersAtAxesAreShort() {
+    #expect([0.001, 1e-5, 1, 20_000].map(NumberText.short) == ["0.001", "1e-5", "1", "2e4"])
   }
 
   @Test func labelsAvoidEachOther() {
@@ -131,6 +147,31 @@ import Testing
     for words in ["keys", "values", "layer 1", "nats", "head"] {
       #expect(svg.contains(">\(words)</text>"))
     }
+  }
+
+  @Test func largeModelsHaveThinnedLabels() {
+    let columns = (0..<32).map { "c\($0)" }
+    let svg = HeatMap(
+      title: "t",
+      horizontalTitle: "head",
+      verticalTitle: "layer",
+      scaleTitle: "nats",
+      groups: [HeatMap.Group(name: "keys", columns: columns)],
+      rows: (0..<64).map { row in
+        HeatMap.Row(name: "r\(row)", values: columns.indices.map { Double(row * 32 + $0 + 1) })
+      },
+      text: { NumberText.significant($0) }
+    ).svg()
+    let words = svg.split(separator: "\n").filter { $0.hasPrefix("<text") }
+    #expect(words.count { $0.contains(">r") } == 32 && words.count { $0.contains(">c") } == 16)
+    // No number fits its cell; a pointer still brings it up.
+    #expect(!words.contains { $0.contains(">33<") } && svg.contains("<title>33</title>"))
+  }
+
+  @Test func muchSmallerNumbersShareAColour() {
+    let svg = map([[1, 1e-4, 1e-9]])
+    #expect(svg.contains(">≤ 1e-04</text>") || svg.contains(">≤ 0.0001</text>"))
+    #expect(svg.split(separator: "#00224e\"><title>").count == 3)
   }
 
   @Test(arguments: [[], [[nil, nil, nil]], [[5, 5, 5]]] as [[[Double?]]])

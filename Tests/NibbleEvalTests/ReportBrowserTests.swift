@@ -87,7 +87,17 @@ private enum Browser {
       .first(where: FileManager.default.isExecutableFile)
   }()
 
+  /// Loads a page, once more if the browser hangs, as its first start on a machine may.
   static func load(_ html: String) throws -> Page {
+    for _ in 0..<2 {
+      if let page = try attempt(html) { return page }
+    }
+    throw Hang()
+  }
+
+  private struct Hang: Error {}
+
+  private static func attempt(_ html: String) throws -> Page? {
     let folder = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString)
     try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
     defer { try? FileManager.default.removeItem(at: folder) }
@@ -108,7 +118,12 @@ private enum Browser {
     process.standardOutput = try FileHandle(forWritingTo: output)
     process.standardError = try FileHandle(forWritingTo: errors)
     try process.run()
-    process.waitUntilExit()
+    let end = ContinuousClock.now + .seconds(90)
+    while process.isRunning, ContinuousClock.now < end { Thread.sleep(forTimeInterval: 0.05) }
+    guard !process.isRunning else {
+      process.terminate()
+      return nil
+    }
     #expect(process.terminationStatus == 0)
     let log = String(decoding: try Data(contentsOf: errors), as: UTF8.self)
     return Page(

@@ -152,10 +152,7 @@ extension ScalingReport {
     vertical: PlotAxis,
     number: (ScalingRow) -> Double
   ) -> LineChart {
-    let policies = rows.reduce(into: [String]()) { names, row in
-      if !names.contains(row.policy) { names.append(row.policy) }
-    }
-    return LineChart(
+    LineChart(
       title: title,
       horizontal: PlotAxis(
         title: "tokens of context",
@@ -163,7 +160,7 @@ extension ScalingReport {
         text: Self.tokensText
       ),
       vertical: vertical,
-      series: policies.map { policy in
+      series: distinct(rows.map(\.policy)).map { policy in
         let points = rows.filter { $0.policy == policy }.sorted { $0.tokens < $1.tokens }
           .map { LineChart.Point(x: Double($0.tokens), y: number($0)) }
         return LineChart.Series(name: policy, points: points)

@@ -38,9 +38,7 @@ extension MeasurementReport {
   private static let mostBits = 9.0
 
   private var distortionFigure: Figure {
-    let families = distortion.rows.reduce(into: [String]()) { names, row in
-      if !names.contains(row.family) { names.append(row.family) }
-    }
+    let families = distinct(distortion.rows.map(\.family))
     let bound = LineChart.Series(
       name: "bound",
       points: distortion.bound.map { LineChart.Point(x: $0.bitsPerValue, y: $0.relativeMSE) },
@@ -58,12 +56,12 @@ extension MeasurementReport {
       horizontal: PlotAxis(
         title: "bits per value, everything counted",
         scale: .linear,
-        text: Self.shortNumber
+        text: NumberText.short
       ),
       vertical: PlotAxis(
         title: "relative squared error",
         scale: .logarithmic(base: 10),
-        text: NumberText.significant
+        text: NumberText.short
       ),
       series: [bound] + series
     )
@@ -98,8 +96,6 @@ extension MeasurementReport {
     }
     return table
   }
-
-  private static func shortNumber(_ value: Double) -> String { String(format: "%.4g", value) }
 }
 
 extension CodecRow {
@@ -147,16 +143,20 @@ extension MeasurementReport {
           HeatMap.Group(name: "values", columns: heads),
         ],
         rows: rows,
-        text: { String(format: $0 == 0 ? "0" : "%.1e", $0) }
+        text: Self.twoDigits
       ),
       table: table
     )
   }
 
+  private static func twoDigits(_ value: Double) -> String {
+    value == 0 ? "0" : String(format: "%.1e", value).replacing("e-0", with: "e-")
+  }
+
   private var attentionFigure: Figure {
-    let policies = attentionError.rows.reduce(into: [String]()) { names, row in
-      if !names.contains(row.policy) { names.append(row.policy) }
-    }
+    let policies = distinct(attentionError.rows.map(\.policy))
+    // A policy looks the same in all figures.
+    let numbered = distinct(scaling.rows.map(\.policy))
     var table = TextTable([
       ("policy", .left), ("first position", .right), ("relative error", .right),
     ])
@@ -169,23 +169,23 @@ extension MeasurementReport {
       name: "attention-error",
       summary: """
         Norm of the difference of attention's outputs over the norm of the exact ones, all layers together, each behind exact layers; \
-        steps of \(attentionError.step) positions, all documents of \(textTokens) tokens of text. Lines begin where the \
-        history holds compressed pages.
+        steps of \(attentionError.step) positions, \(textTokens) tokens of text. Lines begin where the history holds compressed pages.
         """,
       plot: LineChart(
         title: "Attention along the context",
-        horizontal: PlotAxis(title: "position", scale: .linear, text: Self.shortNumber),
+        horizontal: PlotAxis(title: "position", scale: .linear, text: NumberText.short),
         vertical: PlotAxis(
           title: "relative error",
           scale: .logarithmic(base: 10),
-          text: NumberText.significant
+          text: NumberText.short
         ),
         series: policies.map { policy in
           LineChart.Series(
             name: policy,
             points: attentionError.rows.filter { $0.policy == policy }.map {
               LineChart.Point(x: Double($0.position), y: $0.relativeError)
-            }
+            },
+            number: numbered.firstIndex(of: policy)
           )
         }
       ),

@@ -8,12 +8,20 @@ extension MeasurementReport {
       let rows = quality.rows.filter { belongs($0.policy) }
       return LineChart.Series(name: name, points: rows.compactMap(Self.point), style: .points)
     }
+    // Where points crowd, only those that matter most are named in the picture.
+    let named = Set(quality.front + scaling.rows.map(\.policy))
+    var plain = series("one codec for everything") {
+      uniform.contains($0) && !presets.contains($0)
+    }
+    for index in plain.points.indices {
+      plain.points[index].isNamed = plain.points[index].label.map(named.contains) ?? false
+    }
     let front = quality.front.compactMap { name in
       quality.rows.first { $0.policy == name }.flatMap(Self.point)
     }
     let all = [
       series("presets") { presets.contains($0) },
-      series("one codec for everything") { uniform.contains($0) && !presets.contains($0) },
+      plain,
       series("given policies") { !presets.contains($0) && !uniform.contains($0) },
       LineChart.Series(name: "Pareto front", points: front, style: .curve),
     ]
@@ -21,8 +29,9 @@ extension MeasurementReport {
       name: "quality",
       summary: """
         Mean KL divergence of predictions from those of an exact cache, with its 95 % interval, against all bytes that \
-        \(quality.rows.first?.tokens ?? 0) tokens of text in \(quality.rows.first?.documents ?? 0) documents hold at the end: pages, \
-        tail and sinks. Lower and further left is better; no policy is both smaller and closer to exact than one on the front.
+        \(quality.rows.first?.tokens ?? 0) tokens of text in \(NumberText.count(quality.rows.first?.documents ?? 0, "document")) hold \
+        at the end: pages, tail and sinks. Lower and further left is better; no policy is both smaller and closer to exact than one on \
+        the front. A pointer and the table tell the names of the other points.
         """,
       plot: LineChart(
         title: "Quality against bytes",
@@ -34,7 +43,7 @@ extension MeasurementReport {
         vertical: PlotAxis(
           title: "KL mean, nats",
           scale: .logarithmic(base: 10),
-          text: NumberText.significant
+          text: NumberText.short
         ),
         series: all.filter { !$0.points.isEmpty }
       ),
@@ -93,11 +102,12 @@ extension MeasurementReport {
 
   var timeFigure: Figure {
     let first = scaling.rows.first
+    let leastRuns = scaling.rows.map(\.runs).min() ?? 0
     return scalingFigure(
       name: "time",
       summary: """
         Median time of attention of one new token over the context in one layer, pages cold, policies in turn; \
-        \(first?.threads ?? 0) threads, \(isa), \(first?.runs ?? 0) runs or more. Ratios within this figure count more than times.
+        \(NumberText.count(first?.threads ?? 0, "thread")), \(isa), at least \(NumberText.count(leastRuns, "run")). Ratios within this figure count more than times.
         """,
       plot: ScalingReport(rows: scaling.rows).chart,
       column: "median",

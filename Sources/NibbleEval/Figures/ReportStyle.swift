@@ -42,9 +42,9 @@ enum ReportStyle {
   private static let figures = """
     figure, section { display: flex; flex-direction: column; min-width: 0; margin: 0; padding: 1rem 1.1rem;
     background: var(--background); border: 1px solid var(--edge); border-radius: 0.75rem; }
-    .wide { grid-column: 1 / -1; }
+    .wide, main > figure:last-child:nth-child(even) { grid-column: 1 / -1; }
     figcaption p { margin: 0 0 0.75rem; color: var(--muted); font-size: 0.9rem; }
-    figure svg { display: block; width: 100%; height: auto; margin: auto 0; }
+    figure svg { display: block; width: 100%; max-width: 46rem; height: auto; margin: auto; }
     details { margin-top: 0.75rem; border-top: 1px solid var(--edge); padding-top: 0.5rem; }
     summary { cursor: pointer; color: var(--accent); font-size: 0.9rem; }
     a:focus-visible, summary:focus-visible, .scroll:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }

@@ -116,7 +116,8 @@ package struct HeatMap: Plot {
         fill: ColorScale.color(share: Double(step) / Double(steps - 1)).fill
       )
     }
-    canvas.text(text(scale.least), x: left - 8, y: top + 14, anchor: .end)
+    let least = (scale.isCut ? "≤ " : "") + text(scale.least)
+    canvas.text(least, x: left - 8, y: top + 14, anchor: .end)
     canvas.text(text(scale.most), x: left + width + 8, y: top + 14, anchor: .start)
     canvas.text(scaleTitle, x: left + width / 2, y: top + 38, anchor: .middle)
     return top + 50
@@ -126,7 +127,7 @@ package struct HeatMap: Plot {
 extension HeatMap {
   private struct Frame {
     let left = 104.0
-    let right = 612.0
+    let right = 600.0
     let top = 68.0
     let rowHeight: Double
     let bottom: Double
@@ -163,14 +164,18 @@ extension HeatMap {
 private struct ColorScale {
   let least: Double
   let most: Double
+  /// Whether there are smaller numbers than the least that has a colour of its own.
+  let isCut: Bool
 
+  /// Over four powers of ten at most: below them, differences do not matter beside the largest number.
   init(_ values: [Double]) {
     let positive = values.filter { $0 > 0 && $0.isFinite }
-    least = positive.min() ?? 1
     most = positive.max() ?? 1
+    least = max(positive.min() ?? 1, most * 1e-4)
+    isCut = values.contains { [least] in $0 < least }
   }
 
-  /// Numbers that are not positive have the first colour.
+  /// Smaller numbers than the least have the first colour.
   func color(_ value: Double) -> (fill: String, ink: String) {
     guard value > least, most > least else { return Self.color(share: 0) }
     return Self.color(share: log(value / least) / log(most / least))

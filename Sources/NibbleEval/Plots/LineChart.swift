@@ -17,14 +17,18 @@ package struct LineChart: Plot {
     /// Its points from left to right; those that an axis has no place for are left out.
     package var points: [Point]
     package var style = Style.line
+    /// Its number among colours, shapes and dashes, where another chart shows the same; else its place in the chart.
+    package var number: Int?
   }
 
   /// A point in the units of the axes.
   package struct Point: Hashable, Sendable {
     package var x: Double
     package var y: Double
-    /// Words beside the point.
+    /// What the point is called, instead of the series' name.
     package var label: String?
+    /// Whether the label stands beside the point; a pointer brings it up anyway.
+    package var isNamed = true
     /// Where `y` may lie instead, drawn as a vertical line.
     package var interval: ClosedRange<Double>?
   }
@@ -40,13 +44,20 @@ package struct LineChart: Plot {
       series.points = series.points.filter { horizontal.holds($0.x) && vertical.holds($0.y) }
       return series
     }
-    let frame = Frame(points: drawn.flatMap(\.points), horizontal.scale, vertical.scale)
+    let frame = Frame(points: drawn.flatMap(\.points), horizontal, vertical)
     captions(frame, on: &canvas)
     grid(frame, on: &canvas)
-    for (index, series) in drawn.enumerated() { line(index, series, frame, on: &canvas) }
+    for (index, series) in drawn.enumerated() {
+      line(series.number ?? index, series, frame, on: &canvas)
+    }
     labels(drawn, frame, on: &canvas)
     let entries = drawn.enumerated().filter { !$0.element.name.isEmpty }
-      .map { (sample: Self.sample($0.element.style, $0.offset), name: $0.element.name) }
+      .map {
+        (
+          sample: Self.sample($0.element.style, $0.element.number ?? $0.offset),
+          name: $0.element.name
+        )
+      }
     return Frame.height + canvas.legend(entries, top: Frame.height)
   }
 }
@@ -105,7 +116,7 @@ extension LineChart {
       points: points.map { frame.place($0) }
     )
     for point in points {
-      guard let label = point.label else { continue }
+      guard let label = point.label, point.isNamed else { continue }
       let spot = placement.place(label, beside: frame.place(point))
       canvas.text(
         label,
@@ -130,8 +141,8 @@ extension LineChart {
 private struct Frame {
   static let height = 460.0
 
-  let left = 104.0
-  let right = 612.0
+  let left: Double
+  let right = 600.0
   let top = 44.0
   let bottom = 390.0
   let horizontal: AxisRange
@@ -139,15 +150,22 @@ private struct Frame {
 
   init(
     points: [LineChart.Point],
-    _ horizontalScale: PlotAxis.Scale,
-    _ verticalScale: PlotAxis.Scale
+    _ horizontalAxis: PlotAxis,
+    _ verticalAxis: PlotAxis
   ) {
-    horizontal = AxisRange(points.map(\.x), scale: horizontalScale, ticks: 6)
-    vertical = AxisRange(points.map(\.y), scale: verticalScale, ticks: 8)
+    horizontal = AxisRange(points.map(\.x), scale: horizontalAxis.scale, ticks: 6)
+    vertical = AxisRange(points.map(\.y), scale: verticalAxis.scale, ticks: 8)
+    let widths = vertical.ticks.map { SVGCanvas.width(of: verticalAxis.text($0)) }
+    left = 44 + (widths.max() ?? 0)
   }
 
   func x(_ value: Double) -> Double { left + horizontal.share(value) * (right - left) }
   func y(_ value: Double) -> Double { bottom - vertical.share(value) * (bottom - top) }
   func clampedY(_ value: Double) -> Double { min(max(y(value), top), bottom) }
   func place(_ point: LineChart.Point) -> (x: Double, y: Double) { (x(point.x), y(point.y)) }
+}
+
+/// Names in the order of their first appearance.
+func distinct(_ names: [String]) -> [String] {
+  names.reduce(into: []) { if !$0.contains($1) { $0.append($1) } }
 }

@@ -107,7 +107,7 @@ package struct PageMap: Plot {
 
 private struct Frame {
   let left: Double
-  let right = 612.0
+  let right = 600.0
   let top = 44.0
   let rowHeight: Double
   let rowCount: Int

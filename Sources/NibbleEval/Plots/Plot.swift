@@ -16,7 +16,7 @@ extension Plot {
   package func svg(theme: PlotTheme = .light) -> String {
     var canvas = SVGCanvas(theme: theme)
     let height = draw(on: &canvas)
-    canvas.text(title, x: SVGCanvas.width / 2, y: 25, anchor: .middle, size: 18, weight: "bold")
+    canvas.text(title, x: SVGCanvas.width / 2, y: 22, anchor: .middle, size: 18, weight: "bold")
     return canvas.document(
       top: 0,
       height: height,

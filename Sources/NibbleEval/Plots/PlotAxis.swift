@@ -66,21 +66,33 @@ struct AxisRange {
     return (first * step, last * step, ticks)
   }
 
-  /// Every power of the base, or every second, third … if these are too many.
+  /// Ends at round numbers, at least one power apart; ticks at powers, or every second, third … if these are too many.
   private static func logarithmic(
     _ values: [Double],
     base: Double,
     count: Int
   ) -> (Double, Double, [Double]) {
     let exponents = values.map { log($0) / log(base) }
-    // A little is cut off, so that rounding does not add a power.
-    let first = floor((exponents.min() ?? 0) + 1e-9)
-    let last = max(ceil((exponents.max() ?? 1) - 1e-9), first + 1)
-    let steps = Int(last - first)
-    let step = (steps + count) / count
-    let ticks = Swift.stride(from: 0, through: steps, by: step).map {
-      pow(base, first + Double($0))
+    // Exponents of round numbers between two powers.
+    let parts: [Double] = base == 10 ? [0, log10(2.0), log10(5.0)] : [0, 0.25, 0.5, 0.75]
+    // A little is cut off, so that rounding does not add a step.
+    let least = (exponents.min() ?? 0) + 1e-9
+    let most = max((exponents.max() ?? 1) - 1e-9, least)
+    var first = floor(least) + (parts.last { $0 <= least - floor(least) } ?? 0)
+    var last = floor(most) + (parts.first { $0 >= most - floor(most) } ?? 1)
+    if last - first < 1 {
+      first = floor(first)
+      last = max(ceil(last - 1e-9), first + 1)
     }
+    // Few powers of ten leave room for what lies between.
+    let isShort = base == 10 && last - first < 2.1
+    var shown: [Double] = []
+    for power in stride(from: floor(first), through: last + 1e-9, by: 1) {
+      shown += (isShort ? parts : [0]).map { power + $0 }
+    }
+    shown.removeAll { $0 < first - 1e-9 || $0 > last + 1e-9 }
+    let every = isShort ? 1 : (shown.count - 1 + count) / count
+    let ticks = stride(from: 0, to: shown.count, by: every).map { pow(base, shown[$0]) }
     return (pow(base, first), pow(base, last), ticks)
   }
 }

@@ -2,7 +2,7 @@
 package struct SVGCanvas: Sendable {
   static let width = 640.0
   /// Room for a title.
-  static let titleHeight = 34.0
+  static let titleHeight = 28.0
   static let fontSize = 20.0
   /// Of labels inside a picture.
   static let smallFontSize = 17.0

@@ -15,6 +15,16 @@ public enum NumberText {
     return abs(value) < 1e-4 ? String(format: "%.2e", value) : String(format: "%.3g", value)
   }
 
+  /// Three significant digits in few letters, for axes: 0.001, 1e-5.
+  static func short(_ value: Double) -> String {
+    String(format: "%.3g", value).replacing("e-0", with: "e-").replacing("e+0", with: "e")
+  }
+
+  /// A number of things.
+  static func count(_ count: Int, _ noun: String) -> String {
+    "\(count) \(noun)\(count == 1 ? "" : "s")"
+  }
+
   /// A share in percent.
   public static func percent(_ value: Double?) -> String {
     value.map { decimal($0 * 100, 1) + " %" } ?? "-"
