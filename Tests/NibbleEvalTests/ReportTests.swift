@@ -70,6 +70,17 @@ enum TinyReport {
     #expect(try values.allSatisfy { $0 < (try #require(all)) })
   }
 
+  @Test(arguments: KVSide.allCases)
+  func aloneMeansOneStrip(side: KVSide) throws {
+    let shape = ModelShape(layers: 3, queryHeads: 4, kvHeads: 2, headDim: 64)
+    let policy = try TinyReport.run(probe: "k=int8+v=linear:2").alone(layer: 1, head: 1, side: side)
+    let entries = try Plan(policy: policy, shape: shape).entries.filter { !$0.codec.isExactRows }
+    #expect(entries.count == 1)
+    let entry = try #require(entries.first)
+    #expect(entry.layer == 1 && entry.head == 1 && entry.side == side)
+    #expect("\(entry.codec)" == (side == .keys ? "int8" : "linear:2"))
+  }
+
   @Test func theFrontIsWhatNothingBetters() throws {
     let report = try report
     let rows = report.quality.rows

@@ -167,7 +167,7 @@ extension ReportRun {
   }
 
   /// A policy that encodes one side of one head in one layer, and keeps everything else as it is.
-  private func alone(layer: Int, head: Int, side: KVSide) -> Policy {
+  func alone(layer: Int, head: Int, side: KVSide) -> Policy {
     let rule = Policy.Rule(
       layers: [.index(layer)],
       kvHeads: [.index(head)],

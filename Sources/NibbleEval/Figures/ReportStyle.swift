@@ -11,6 +11,7 @@ enum ReportStyle {
     :root { color-scheme: light; \(light) --ground: #ffffff; }
     body { font-size: 10pt; }
     nav, details { display: none; }
+    .scroll { overflow: visible; max-height: none; }
     main { display: block; }
     figure, section { break-inside: avoid; margin: 0 0 8mm; }
     figure svg { max-height: 150mm; }
@@ -55,7 +56,7 @@ enum ReportStyle {
     table { border-collapse: collapse; font-size: 0.85rem; font-variant-numeric: tabular-nums; }
     section table { font-size: 0.95rem; }
     th, td { padding: 0.25rem 0.75rem 0.25rem 0; text-align: left; border-bottom: 1px solid var(--edge); white-space: nowrap; }
-    th { position: sticky; top: 0; background: var(--background); color: var(--muted); font-weight: 600; }
+    th { position: sticky; top: 0; vertical-align: bottom; white-space: normal; background: var(--background); color: var(--muted); font-weight: 600; }
     .number { text-align: right; }
     """
 }
