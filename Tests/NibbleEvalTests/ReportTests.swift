@@ -102,6 +102,9 @@ enum TinyReport {
     let rows = report.attentionError.rows
     #expect(report.attentionError.step == 64)
     #expect(rows.map(\.position) == [128, 192, 256])
+    let figure = try #require(report.figures.first { $0.name == "attention-error" })
+    let chart = try #require(figure.plot as? LineChart)
+    #expect(chart.horizontal.text(2_000) == "2000" && chart.series[0].number == 1)
     #expect(rows.allSatisfy { $0.relativeError > 0.001 && $0.relativeError < 1 })
   }
 

@@ -173,7 +173,7 @@ extension MeasurementReport {
         """,
       plot: LineChart(
         title: "Attention along the context",
-        horizontal: PlotAxis(title: "position", scale: .linear, text: NumberText.short),
+        horizontal: PlotAxis(title: "position", scale: .linear) { NumberText.decimal($0, 0) },
         vertical: PlotAxis(
           title: "relative error",
           scale: .logarithmic(base: 10),
