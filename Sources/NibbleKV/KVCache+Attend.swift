@@ -41,7 +41,7 @@ extension KVCache {
           if let call { scratch.add(call) }
         }
         try scratch.run(workers: workers)
-        for share in scratch.shares { gatherer?.add(queriesOf: share.call) }
+        for share in scratch.shares { try gatherer?.add(queriesOf: share.call) }
       }
     }
   }

@@ -47,8 +47,8 @@ public final class KVCache: Sendable {
   ///   - threads: Threads that encode and attend, 1 to ``threadLimit``; `nil` takes one for each core.
   ///   - catalogue: The codecs that the policy may name, and the model's calibration.
   ///   - gathersStatistics: Whether to sum up the rows and queries that the cache sees, for ``calibration()``; it costs about as
-  ///     much as an attention over `headDim` tokens, and 24 · headDim² bytes for each layer and KV head, which the budget does not
-  ///     count. Nor does it count a calibration in use: 16 · headDim² bytes.
+  ///     much as an attention over `headDim` tokens and, for one position in sixteen, decoding the layer's rows; and 32 · headDim²
+  ///     bytes for each layer and KV head, which the budget does not count. Nor does it count a calibration in use: 16 · headDim² bytes.
   /// - Throws: ``KVError/policy(_:)`` if the policy does not fit the model, ``KVError/invalidOption(name:value:expected:)``,
   ///   ``KVError/file(_:)`` if the disk tier cannot be made, or
   ///   ``KVError/budgetExceeded(neededBytes:heldBytes:limitBytes:)`` if not even the working memory fits.

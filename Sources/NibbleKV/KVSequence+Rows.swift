@@ -15,21 +15,34 @@ extension KVSequence {
     guard layer >= 0, layer < shape.layers else {
       throw .layerOutOfRange(layer: layer, layers: shape.layers)
     }
-    let state = snapshot(layer: layer)
-    var reader = RowReader(kernels: cache.layers[layer], state: state, shape: shape)
-    try reader.readAll()
-    return (reader.keys, reader.values)
+    return try RowReader.rows(
+      kernels: cache.layers[layer],
+      state: snapshot(layer: layer),
+      shape: shape
+    )
   }
 }
 
-private struct RowReader {
-  let kernels: LayerKernels
-  let state: LayerState
-  let shape: ModelShape
-  var keys: [Float]
-  var values: [Float]
+/// Decodes all rows of a layer.
+struct RowReader {
+  private let kernels: LayerKernels
+  private let state: LayerState
+  private let shape: ModelShape
+  private var keys: [Float]
+  private var values: [Float]
 
-  init(kernels: LayerKernels, state: LayerState, shape: ModelShape) {
+  /// The keys and the values of all tokens: (tokens, kvHeads, headDim).
+  static func rows(
+    kernels: LayerKernels,
+    state: LayerState,
+    shape: ModelShape
+  ) throws(KVError) -> (keys: [Float], values: [Float]) {
+    var reader = RowReader(kernels: kernels, state: state, shape: shape)
+    try reader.readAll()
+    return (reader.keys, reader.values)
+  }
+
+  private init(kernels: LayerKernels, state: LayerState, shape: ModelShape) {
     self.kernels = kernels
     self.state = state
     self.shape = shape
@@ -38,7 +51,7 @@ private struct RowReader {
     values = keys
   }
 
-  mutating func readAll() throws(KVError) {
+  private mutating func readAll() throws(KVError) {
     let geometry = kernels.geometry
     let plan = kernels.plan
     if let page = state.sinkPage {

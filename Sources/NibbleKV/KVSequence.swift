@@ -165,7 +165,7 @@ public final class KVSequence: KeyValueStore {
     defer { cache.scratch.giveBack(scratch) }
     scratch.add(call)
     try scratch.run(workers: cache.workers)
-    cache.gatherer?.add(queriesOf: call)
+    try cache.gatherer?.add(queriesOf: call)
   }
 
   // MARK: - Fork and truncate

@@ -42,7 +42,28 @@ final class StatisticsGatherer: Sendable {
     }
   }
 
-  func add(queriesOf call: AttentionCall) {
+  /// Adds the queries of a call and, for some of them, the keys by the attention that they draw.
+  ///
+  /// - Throws: ``KVError/codec(_:)`` if a host's codec cannot decode its keys.
+  func add(queriesOf call: AttentionCall) throws(KVError) {
+    addQueries(of: call)
+    guard let sample = try AttendedKeys(call: call, sinks: sinks) else { return }
+    for head in 0..<shape.kvHeads {
+      let weights = sample.weights(ofHead: head)
+      sample.keys.withUnsafeBufferPointer { keys in
+        guard let base = keys.baseAddress else { return }
+        layers[call.layer].heads.withLock {
+          $0[head].add(
+            attendedKeys: base + head * shape.headDim,
+            weights: weights,
+            stride: shape.kvHeads * shape.headDim
+          )
+        }
+      }
+    }
+  }
+
+  private func addQueries(of call: AttentionCall) {
     let count = call.queryTokens
     let position = call.state.tokenCount - count
     let skipped = min(count, max(0, sinks - position))

@@ -341,6 +341,50 @@ import Testing
       #expect(weights[0] > 10 * weights[Self.dim - 1])
     }
 
+    /// Half of the mean and the covariance are those of keys by the attention they drew.
+    @Test func attendedKeys() throws {
+      let dim = Self.dim
+      let keys = Self.rows(700, seed: 2)
+      let attended = Self.rows(600, seed: 4).map { $0 * 0.5 + 2 }
+      let weights: [Float] = (0..<600).map { $0 % 7 == 0 ? 0 : 1 / Float(1 + $0 % 11) }
+      var statistics = Self.statistics()
+      attended.withUnsafeBufferPointer { rows in
+        guard let base = rows.baseAddress else { return }
+        statistics.add(attendedKeys: base, weights: weights, stride: dim)
+      }
+      let transform = try statistics.keyTransform()
+      expectInverse(transform, "keys")
+      // Written out: every row with its share of the whole.
+      var total: Double = 0
+      for weight in weights { total += Double(weight) }
+      var shares: [Double] = weights.map { Double($0) / total / 2 }
+      shares += [Double](repeating: 0.5 / 700.0, count: 700)
+      let rows: [Double] = (attended + keys).map(Double.init)
+      var mean = [Double](repeating: 0, count: dim)
+      for (row, share) in shares.enumerated() {
+        for channel in 0..<dim { mean[channel] += share * rows[row * dim + channel] }
+      }
+      for (value, expected) in zip(transform.mean, mean) {
+        #expect(abs(Double(value) - expected) < 1e-4)
+      }
+      var covariance = [[Double]](repeating: [Double](repeating: 0, count: dim), count: dim)
+      for (row, share) in shares.enumerated() {
+        let difference: [Double] = (0..<dim).map { rows[row * dim + $0] - mean[$0] }
+        for i in 0..<dim {
+          let scaled: Double = share * difference[i]
+          for j in 0..<dim { covariance[i][j] += scaled * difference[j] }
+        }
+      }
+      let shrinkage: Double = 0.05 + Double(dim) / Double(dim + 700)
+      var level: Double = 0
+      for i in 0..<dim { level += covariance[i][i] / Double(dim) }
+      for i in 0..<dim {
+        for j in 0..<dim { covariance[i][j] *= 1 - shrinkage }
+        covariance[i][i] += shrinkage * level
+      }
+      expectDiagonal(Self.energies(transform.analysis, covariance), { _ in 1 }, "coefficients")
+    }
+
     @Test func values() throws {
       let transform = try Self.statistics().valueTransform()
       expectInverse(transform, "values")
