@@ -88,9 +88,11 @@ static void view_block(block_view *view, const nibble_strip *strip, int32_t part
   }
 }
 
-// Of one head in a page: codes of the keys and values, then their side data.
+// Of one head in a page: codes of the keys and values, then their side data. Pages that were
+// decoded for attention have none, at offset zero: nothing of them is fetched.
 static int32_t page_bytes(const nibble_run *run) {
-  return (int32_t)(run->value_side + (size_t)run->values->side_bytes - run->key_codes);
+  const size_t end = run->value_side + (size_t)run->values->side_bytes;
+  return end > run->key_codes ? (int32_t)(end - run->key_codes) : 0;
 }
 
 // Where what is kept for each group of channels lies, over all parts: groups are at least 16
@@ -125,16 +127,27 @@ static void expand_block(const nibble_kernels *kernels, block_view *view, int8_t
 // Eight-bit keys and values deserve a query and weights of sixteen bits, as two integers of eight.
 static bool wants_halves(const nibble_strip *strip) { return strip->kind == NIBBLE_INT8; }
 
-// Spreads the lines of the next page over the time that this one takes: over lines of codes, of
-// which at most four rows share a reading, and registers of results of the float parts. They take
-// about as long as each other.
+// Lines of codes that are read for `rows` rows: at most four share a reading, and halves count as
+// rows of their own.
+static int32_t lines_read(const nibble_strip *strip, int32_t rows) {
+  int32_t lines = 0;
+  for (int32_t i = 0; i < strip->parts; i++) {
+    const int32_t stacked_rows = wants_halves(&strip[i]) ? 2 * rows : rows;
+    lines += strip[i].code_bytes / 64 * ((stacked_rows + 3) / 4);
+  }
+  return lines;
+}
+
+// Spreads the lines of the next page over the time that this one takes: over lines of codes that
+// are read, and registers of results of the float parts. They take about as long as each other.
 static int32_t feed_rate(const nibble_run *run, const nibble_rows *rows) {
   const nibble_strip *keys = run->keys;
-  const int32_t lines = page_bytes(run) / 64, readings = lines * ((rows->count + 3) / 4),
-                padded = nibble_padded_channels(keys->row_channels),
+  const int32_t padded = nibble_padded_channels(keys->row_channels),
                 registers = rows->count *
-                            (keys->tokens * 4 + keys->tokens / stretch_tokens(keys) * padded) / 16;
-  return lines * NIBBLE_FEED_UNIT / (readings + registers) + 1;
+                            (keys->tokens * 4 + keys->tokens / stretch_tokens(keys) * padded) / 16,
+                work = registers + lines_read(keys, rows->count) +
+                       lines_read(run->values, rows->count);
+  return page_bytes(run) / 64 * NIBBLE_FEED_UNIT / work + 1;
 }
 
 // Whatever is left of this page is fetched at once, before the next one is begun.
