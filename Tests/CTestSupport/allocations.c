@@ -13,12 +13,17 @@
 #endif
 
 static _Thread_local bool thread_is_watched;
+static _Thread_local size_t largest;
 static atomic_long allocations;
-static atomic_size_t largest;
 
 void test_watch_thread(bool is_watched) { thread_is_watched = is_watched; }
 long test_allocations(void) { return atomic_load(&allocations); }
-size_t test_largest_allocation(void) { return atomic_exchange(&largest, 0); }
+
+size_t test_largest_allocation(void) {
+  const size_t bytes = largest;
+  largest = 0;
+  return bytes;
+}
 
 #if defined(__GLIBC__) && !defined(HAS_SANITIZER)
 
@@ -30,11 +35,8 @@ extern void *__libc_realloc(void *old, size_t bytes);
 extern void *__libc_memalign(size_t alignment, size_t bytes);
 
 static void count(size_t bytes) {
-  if (!thread_is_watched) return;
-  atomic_fetch_add(&allocations, 1);
-  size_t most = atomic_load(&largest);
-  while (bytes > most && !atomic_compare_exchange_weak(&largest, &most, bytes)) {
-  }
+  if (bytes > largest) largest = bytes;
+  if (thread_is_watched) atomic_fetch_add(&allocations, 1);
 }
 
 void *malloc(size_t bytes) {

@@ -8,11 +8,13 @@
 // Whether allocations can be counted: with glibc, and without a sanitizer, which brings an
 // allocator of its own.
 bool test_can_count_allocations(void);
-// Begins or ends the counting of what the calling thread allocates.
+// Begins or ends the counting of what the calling thread allocates. Of tests that run at the same
+// time only one may count.
 void test_watch_thread(bool is_watched);
 // Allocations of all watched threads so far: calls of malloc, calloc, realloc and the like.
 long test_allocations(void);
-// Bytes of the largest of them since the last call.
+// Bytes of the largest allocation of the calling thread since the last call; it need not be
+// watched.
 size_t test_largest_allocation(void);
 
 // Calls `body` in a fork of this process. Whether it returned true within `seconds`.

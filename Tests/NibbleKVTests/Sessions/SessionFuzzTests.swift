@@ -32,8 +32,6 @@ import Testing
     var random = SeededRandom(UInt64(test.policy.count))
     var restored = 0
     var refused = 0
-    test_watch_thread(true)
-    defer { test_watch_thread(false) }
     _ = test_largest_allocation()
     for _ in 0..<Self.mutations / Self.cases.count {
       let (bytes, isHonest) = original.mutated(using: &random)
