@@ -15,6 +15,26 @@ public enum IndexSelection: Hashable, Sendable {
   public static func index(_ index: Int) -> IndexSelection { .range(index...index) }
 }
 
+extension IndexSelection {
+  /// Ascending indices as ranges.
+  static func ranges(of indices: [Int]) -> [ClosedRange<Int>] {
+    var ranges: [ClosedRange<Int>] = []
+    for index in indices {
+      if let last = ranges.last, last.upperBound + 1 == index {
+        ranges[ranges.count - 1] = last.lowerBound...index
+      } else {
+        ranges.append(index...index)
+      }
+    }
+    return ranges
+  }
+
+  /// Selections of ascending indices out of `count`; `all` where they are all of them.
+  package static func covering(_ indices: [Int], of count: Int) -> [IndexSelection] {
+    indices.count == count ? [.all] : ranges(of: indices).map(IndexSelection.range)
+  }
+}
+
 extension IndexSelection: CustomStringConvertible {
   /// The written form: `all`, `3`, `0-1`, `first 2` or `last 2`.
   public var description: String {

@@ -35,8 +35,8 @@ extension Plan {
       let layers = layersOf[group] ?? []
       let strips = layers.count * group.heads.count
       return Group(
-        layers: ranges(layers),
-        heads: ranges(group.heads),
+        layers: IndexSelection.ranges(of: layers),
+        heads: IndexSelection.ranges(of: group.heads),
         side: group.side,
         codec: group.codec,
         bitsPerValue: group.bitsPerValue,
@@ -125,19 +125,6 @@ extension Plan {
     }
     return groups
   }
-}
-
-/// Ascending indices as ranges.
-private func ranges(_ indices: [Int]) -> [ClosedRange<Int>] {
-  var ranges: [ClosedRange<Int>] = []
-  for index in indices {
-    if let last = ranges.last, last.upperBound + 1 == index {
-      ranges[ranges.count - 1] = last.lowerBound...index
-    } else {
-      ranges.append(index...index)
-    }
-  }
-  return ranges
 }
 
 private func written(_ ranges: [ClosedRange<Int>], of count: Int) -> String {

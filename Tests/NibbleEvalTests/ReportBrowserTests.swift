@@ -9,7 +9,7 @@ import Testing
 struct ReportBrowserTests {
   @Test func thePageLoadsWithoutAMessage() throws {
     let report = try TinyReport.report.get()
-    let page = try Browser.load(ReportPage(report).html)
+    let page = try Browser.load(report.page.html)
     #expect(page.messages.isEmpty, "\(page.messages)")
     for figure in report.figures {
       #expect(page.document.contains("<figure id=\"\(figure.name)\">"))
@@ -18,7 +18,7 @@ struct ReportBrowserTests {
 
   /// The policy of the page lets nothing in from elsewhere, and says so on the console.
   @Test func whatIsFetchedWouldBeNoticed() throws {
-    let html = ReportPage(try TinyReport.report.get()).html
+    let html = try TinyReport.report.get().page.html
     let image = "<img src=\"https://example.com/a.png\"></main>"
     let page = try Browser.load(html.replacing("</main>", with: image))
     #expect(page.messages.count == 1)
@@ -26,7 +26,7 @@ struct ReportBrowserTests {
 
   @Test func everyPlotIsThereAndFits() throws {
     let report = try TinyReport.report.get()
-    let layouts = try Browser.layouts(of: ReportPage(report).html, widths: [1_280, 400])
+    let layouts = try Browser.layouts(of: report.page.html, widths: [1_280, 400])
     #expect(layouts.map(\.width) == [1_280, 400])
     for layout in layouts {
       // Nothing is wider than the page.

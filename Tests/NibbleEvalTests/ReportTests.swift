@@ -174,7 +174,7 @@ enum TinyReport {
     report.model = "<script>alert(\"a & b\")</script>'\u{1}"
     report.quality.rows[0].policy = "<b>"
     report.pages[0].policy = "a\" onload=\"b"
-    let html = ReportPage(report).html
+    let html = report.page.html
     #expect(!html.contains("<script") && !html.contains("<b>") && !html.contains("\u{1}"))
     #expect(!html.contains("onload=\"b"))
     #expect(html.contains("&lt;script&gt;alert(&quot;a &amp; b&quot;)&lt;/script&gt;&#39;\u{FFFD}"))
@@ -182,7 +182,7 @@ enum TinyReport {
 
   @Test func everyFigureHasItsPartsAndTheFileStaysSmall() throws {
     let report = try TinyReport.report.get()
-    let html = ReportPage(report).html
+    let html = report.page.html
     #expect(html.utf8.count < 3_000_000)
     #expect(!html.contains("http://") && !html.contains("https://") && !html.contains("url("))
     let names = report.figures.map(\.name)

@@ -1,6 +1,25 @@
 import Foundation
 
 extension MeasurementReport {
+  /// The page of all figures.
+  package var page: ReportPage {
+    let shape = "\(layers) layers, \(queryHeads):\(kvHeads) heads of \(headDim)"
+    return ReportPage(
+      title: "NibbleKV on \(model)",
+      lead: (
+        "What a compressed KV cache costs and what it leaves, measured on one machine in one run. Every number can be made again with ",
+        "nibble report", "; the data of each figure stand below it."
+      ),
+      facts: [
+        ("model", model), ("shape", shape), ("instruction set", isa),
+        ("threads", scaling.rows.first.map { "\($0.threads)" } ?? "-"),
+        ("text", "\(textTokens) tokens"), ("library", version), ("measured", date),
+      ],
+      overview: overview,
+      figures: figures
+    )
+  }
+
   /// Every plot, in the order of the page.
   package var figures: [Figure] {
     [

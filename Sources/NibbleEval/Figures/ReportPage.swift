@@ -1,48 +1,49 @@
 /// A report as one HTML file that needs nothing else: no scripts, no fonts, no network.
 package struct ReportPage: Sendable {
-  private let report: MeasurementReport
-
-  /// A page of a report's figures.
-  package init(_ report: MeasurementReport) {
-    self.report = report
-  }
+  var title: String
+  /// One paragraph below the title; `code` is set as such.
+  var lead: (before: String, code: String, after: String)
+  /// Names and values below that.
+  var facts: [(name: String, value: String)]
+  /// Sentences that the overview begins with.
+  var findings: [String] = []
+  var overview: TextTable
+  var figures: [Figure]
 
   /// The file.
   package var html: String {
-    let figures = report.figures
-    return """
-      <!doctype html>
-      <html lang="en">
-      <head>
-      <meta charset="utf-8">
-      <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-      <meta name="viewport" content="width=device-width, initial-scale=1">
-      <meta name="color-scheme" content="light dark">
-      <title>\(title.escapedForMarkup)</title>
-      <style>
-      \(ReportStyle.sheet)
-      </style>
-      </head>
-      <body>
-      <header>
-      <h1>\(title.escapedForMarkup)</h1>
-      <p>What a compressed KV cache costs and what it leaves, measured on one machine in one run. Every number can be made again \
-      with <code>nibble report</code>; the data of each figure stand below it.</p>
-      \(facts)
-      </header>
-      <nav aria-label="Figures">
-      <ul>
-      \(figures.map(link).joined(separator: "\n"))
-      </ul>
-      </nav>
-      <main>
-      \(overview)
-      \(figures.map(element).joined(separator: "\n"))
-      </main>
-      </body>
-      </html>
+    """
+    <!doctype html>
+    <html lang="en">
+    <head>
+    <meta charset="utf-8">
+    <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+    <meta name="viewport" content="width=device-width, initial-scale=1">
+    <meta name="color-scheme" content="light dark">
+    <title>\(title.escapedForMarkup)</title>
+    <style>
+    \(ReportStyle.sheet)
+    </style>
+    </head>
+    <body>
+    <header>
+    <h1>\(title.escapedForMarkup)</h1>
+    <p>\(lead.before.escapedForMarkup)<code>\(lead.code.escapedForMarkup)</code>\(lead.after.escapedForMarkup)</p>
+    \(factList)
+    </header>
+    <nav aria-label="Figures">
+    <ul>
+    \(figures.map(link).joined(separator: "\n"))
+    </ul>
+    </nav>
+    <main>
+    \(overviewSection)
+    \(figures.map(element).joined(separator: "\n"))
+    </main>
+    </body>
+    </html>
 
-      """
+    """
   }
 
   /// Writes the file.
@@ -53,28 +54,20 @@ package struct ReportPage: Sendable {
     try writeText(html, to: path)
   }
 
-  private var title: String { "NibbleKV on \(report.model)" }
-
-  private var facts: String {
-    let shape =
-      "\(report.layers) layers, \(report.queryHeads):\(report.kvHeads) heads of \(report.headDim)"
-    let facts = [
-      ("model", report.model), ("shape", shape), ("instruction set", report.isa),
-      ("threads", report.scaling.rows.first.map { "\($0.threads)" } ?? "-"),
-      ("text", "\(report.quality.rows.first?.tokens ?? 0) tokens"),
-      ("library", report.version), ("measured", report.date),
-    ]
+  private var factList: String {
     let parts = facts.map {
-      "<div><dt>\($0.0.escapedForMarkup)</dt><dd>\($0.1.escapedForMarkup)</dd></div>"
+      "<div><dt>\($0.name.escapedForMarkup)</dt><dd>\($0.value.escapedForMarkup)</dd></div>"
     }
     return "<dl>\n\(parts.joined(separator: "\n"))\n</dl>"
   }
 
-  private var overview: String {
-    """
+  private var overviewSection: String {
+    let sentences = findings.map { "<li>\($0.escapedForMarkup)</li>" }
+    let list = sentences.isEmpty ? "" : "<ul>\n\(sentences.joined(separator: "\n"))\n</ul>\n"
+    return """
     <section class="wide" aria-labelledby="overview-title">
     <h2 id="overview-title">At a glance</h2>
-    \(Self.table(report.overview, name: "At a glance"))
+    \(list)\(Self.table(overview, name: "At a glance"))
     </section>
     """
   }

@@ -164,8 +164,3 @@ private struct Frame {
   func clampedY(_ value: Double) -> Double { min(max(y(value), top), bottom) }
   func place(_ point: LineChart.Point) -> (x: Double, y: Double) { (x(point.x), y(point.y)) }
 }
-
-/// Names in the order of their first appearance.
-func distinct(_ names: [String]) -> [String] {
-  names.reduce(into: []) { if !$0.contains($1) { $0.append($1) } }
-}

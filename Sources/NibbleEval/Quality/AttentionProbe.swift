@@ -25,7 +25,7 @@ final class AttentionProbe: KeyValueStore {
     let layers = exact.plan.shape.layers
     state = Mutex(
       State(
-        tallies: others.map { _ in AttentionTally() },
+        tallies: others.map { _ in AttentionTally(shape: exact.plan.shape) },
         queries: Array(repeating: [], count: layers),
         options: Array(repeating: .standard, count: layers),
         tokens: Array(repeating: 0, count: layers)
@@ -56,22 +56,29 @@ final class AttentionProbe: KeyValueStore {
     for (index, other) in others.enumerated() where other.statistics.compressedTokens > 0 {
       var target = attended.mutableSpan
       try other.attend(queries: queries, layer: layer, options: options, into: &target)
-      var error = 0.0
-      var power = 0.0
-      for channel in attended.indices {
-        let truth = Double(output[channel])
-        error += (Double(attended[channel]) - truth) * (Double(attended[channel]) - truth)
-        power += truth * truth
-      }
-      state.withLock {
-        $0.tallies[index].attention[first, default: ErrorSum()].add(error: error, power: power)
-      }
+      let heads = errors(of: attended.span, truth: output.span)
+      state.withLock { $0.tallies[index].add(heads, layer: layer, position: first) }
     }
     let newest = queries.withUnsafeBufferPointer { Array($0) }
     state.withLock {
       $0.queries[layer] = newest
       $0.options[layer] = options
     }
+  }
+
+  /// What the query heads of each KV head lost.
+  private func errors(of attended: Span<Float>, truth: Span<Float>) -> [ErrorSum] {
+    var heads = Array(repeating: ErrorSum(), count: shape.kvHeads)
+    let width = shape.queryHeads / shape.kvHeads * shape.headDim
+    for channel in attended.indices {
+      let value = Double(truth[channel])
+      let difference = Double(attended[channel]) - value
+      heads[channel / width % shape.kvHeads].add(
+        error: difference * difference,
+        power: value * value
+      )
+    }
+    return heads
   }
 
   func truncate(to tokenCount: Int) throws(KVError) {
@@ -97,6 +104,7 @@ final class AttentionProbe: KeyValueStore {
       for (index, other) in others.enumerated() {
         let compressed = compressedValues(of: other)
         guard !compressed.isEmpty else { continue }
+        if layer == 0 { tallies[index].compressedTokens += other.statistics.compressedTokens }
         let rows = try other.decodedRows(layer: layer)
         tallies[index].keys.add(rows.keys, truth: truth.keys, in: compressed)
         tallies[index].values.add(rows.values, truth: truth.values, in: compressed)
@@ -145,9 +153,20 @@ struct AttentionTally: Sendable {
   var values = ErrorSum()
   /// By the first position of the queries that attended.
   var attention: [Int: ErrorSum] = [:]
+  /// By layer and KV head: what its query heads lost.
+  var heads: [[ErrorSum]]
   /// Sum of KL(exact ‖ compressed) over rows of softmax weights.
   var divergence = 0.0
   var weightRows = 0
+  /// Tokens in compressed pages at the end of their document.
+  var compressedTokens = 0
+
+  init(shape: ModelShape) {
+    heads = Array(
+      repeating: Array(repeating: ErrorSum(), count: shape.kvHeads),
+      count: shape.layers
+    )
+  }
 
   /// ‖attention − exact‖ / ‖exact‖ over all positions.
   var attentionError: Double? {
@@ -156,7 +175,27 @@ struct AttentionTally: Sendable {
     return sum.relative?.squareRoot()
   }
 
+  /// The squared error of some KV heads of a layer over the power of the whole layer, divided by the number of layers, so that
+  /// all heads of all layers add up to the mean over layers.
+  func error(layer: Int, heads selected: Range<Int>) -> Double {
+    let power = heads[layer].reduce(0) { $0 + $1.power }
+    let error = heads[layer][selected].reduce(0) { $0 + $1.error }
+    return power > 0 ? error / power / Double(heads.count) : 0
+  }
+
+  /// Adds the errors of each KV head in one layer.
+  mutating func add(_ errors: [ErrorSum], layer: Int, position: Int) {
+    for (head, error) in errors.enumerated() {
+      heads[layer][head].add(error)
+      attention[position, default: ErrorSum()].add(error)
+    }
+  }
+
   mutating func add(_ other: AttentionTally) {
+    for layer in heads.indices {
+      for head in heads[layer].indices { heads[layer][head].add(other.heads[layer][head]) }
+    }
+    compressedTokens += other.compressedTokens
     keys.add(other.keys)
     values.add(other.values)
     attention.merge(other.attention) { own, other in

@@ -57,7 +57,7 @@ public struct CodecModelComparison {
     }
     let step = codecs.map(\.pageTokens).min() ?? 64
     let total = policies.documents.reduce(0) { $0 + $1.count }
-    var tallies = codecs.map { _ in AttentionTally() }
+    var tallies = codecs.map { _ in AttentionTally(shape: model.shape) }
     var done = 0
     for document in policies.documents {
       let probe = AttentionProbe(exact: exact, others: caches)

@@ -63,29 +63,33 @@ public struct QualityEvaluation {
   ///   - documents: Token ids; each document is read with empty caches.
   ///   - baselines: Indices of policies that ratios of KL divergences refer to, ascending: each row's to the nearest at
   ///     or before it, or else to the first. One beyond the policies traps.
+  ///   - atCommonPositions: Whether a position counts only once every policy's history holds compressed tokens, so that policies with
+  ///     different windows are compared at the same positions.
   ///   - progress: Told after every step, in tokens.
   /// - Returns: One result a policy, in the order of ``policies``.
   /// - Throws: ``EvaluationError``, or an error of the model or of a cache.
   public func run(
     documents: [[Int]],
     baselines: [Int] = [],
+    atCommonPositions: Bool = false,
     progress: ProgressHandler = { _ in }
   ) throws -> [QualityResult] {
     try check(documents)
     // Not a question of threads: how a product is cut may show in its last bits.
     guard policies.count > 1 else {
-      return try compare(documents, baselines: baselines, progress: progress)
+      return try compare(documents, baselines, atCommonPositions, progress)
     }
     return try MatrixProduct.withOneThread {
-      try compare(documents, baselines: baselines, progress: progress)
+      try compare(documents, baselines, atCommonPositions, progress)
     }
   }
 
   /// The same, on as many threads as matrix products have now.
   private func compare(
     _ documents: [[Int]],
-    baselines: [Int],
-    progress: ProgressHandler
+    _ baselines: [Int],
+    _ atCommonPositions: Bool,
+    _ progress: ProgressHandler
   ) throws -> [QualityResult] {
     let total = documents.reduce(0) { $0 + $1.count }
     var done = 0
@@ -99,7 +103,9 @@ public struct QualityEvaluation {
         let comparisons = try workers.map(items: sequences.count) { policy in
           try advance(sequences[policy], policy: policies[policy], step: step, reference: reference)
         }
-        for policy in tallies.indices { comparisons[policy].forEach { tallies[policy].add($0) } }
+        if !atCommonPositions || comparisons.allSatisfy({ !$0.isEmpty }) {
+          for policy in tallies.indices { comparisons[policy].forEach { tallies[policy].add($0) } }
+        }
         done += step.tokens.count
         progress(WorkProgress(phase: "text", completed: done, total: total))
       }

@@ -45,6 +45,14 @@ public struct Nullable<Value: Encodable & Hashable & Sendable>: Encodable, Hasha
   }
 }
 
+extension Nullable: Decodable where Value: Decodable {
+  /// Decodes a value or `null`.
+  public init(from decoder: any Decoder) throws {
+    let container = try decoder.singleValueContainer()
+    wrappedValue = container.decodeNil() ? nil : try container.decode(Value.self)
+  }
+}
+
 /// A number that may not exist.
 public typealias NullableNumber = Nullable<Double>
 /// A text that may not exist.

@@ -131,7 +131,7 @@ package func hexadecimal(_ bytes: [UInt8]) -> String {
 
 extension Calibration {
   /// The SHA-256 of the transforms, in the order in which a calibration's file has them.
-  var digest: [UInt8] {
+  package var digest: [UInt8] {
     var hash = SHA256()
     for layer in heads {
       for side in KVSide.allCases {

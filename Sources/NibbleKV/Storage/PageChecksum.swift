@@ -32,6 +32,6 @@ func digest(of source: UnsafeRawBufferPointer) -> [UInt8] {
 }
 
 /// The SHA-256 of bytes: 32 bytes.
-func digest(of source: some Sequence<UInt8>) -> [UInt8] {
+package func digest(of source: some Sequence<UInt8>) -> [UInt8] {
   Array(source).withUnsafeBytes { digest(of: $0) }
 }

@@ -57,7 +57,7 @@ struct ReportCommand: ParsableCommand {
     run.policies = try policies.map { try Policy.list(argument: $0) } ?? []
     run.effort = effort
     var report = try withProgress { [run] in try run.run(progress: $0) }
-    try ReportPage(report).write(to: out)
+    try report.page.write(to: out)
     report.path = out
     if let plots { report.plots = try plots.write(report.figures) }
     if output.json {

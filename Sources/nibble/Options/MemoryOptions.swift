@@ -1,4 +1,5 @@
-import ArgumentParser
+public import ArgumentParser
+public import NibbleEval
 import NibbleKV
 
 /// What a cache may hold in memory, and where it puts what has no place there.
@@ -10,7 +11,7 @@ struct MemoryOptions: ParsableArguments {
       valueName: "size"
     )
   )
-  var size: ByteCount?
+  var size: ByteSize?
 
   @Option(
     name: .customLong("disk"),
@@ -21,7 +22,7 @@ struct MemoryOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp("The most bytes to put there. Without it, no limit.", valueName: "size")
   )
-  var diskLimit: ByteCount?
+  var diskLimit: ByteSize?
 
   func validate() throws {
     if folder != nil, size == nil {
@@ -36,23 +37,14 @@ struct MemoryOptions: ParsableArguments {
 
   var disk: DiskTier? { folder.map { DiskTier(folder: $0, limit: Self.limit(diskLimit)) } }
 
-  private static func limit(_ size: ByteCount?) -> ByteBudget {
+  private static func limit(_ size: ByteSize?) -> ByteBudget {
     size.map { .bytes($0.count) } ?? .unlimited
   }
 }
 
-/// A number of bytes as it is written on the command line: `65536`, `64KiB`, `512MiB`, `2GiB`, `1TiB`.
-struct ByteCount: ExpressibleByArgument {
-  var count: Int
-
-  init?(argument: String) {
-    let digits = argument.prefix(while: \.isNumber)
-    let units = ["": 0, "b": 0, "kib": 10, "mib": 20, "gib": 30, "tib": 40]
-    guard let number = Int(digits), number >= 0,
-      let shift = units[argument.dropFirst(digits.count).lowercased()]
-    else { return nil }
-    let (count, overflow) = number.multipliedReportingOverflow(by: 1 << shift)
-    guard !overflow else { return nil }
-    self.count = count
+extension ByteSize: ExpressibleByArgument {
+  /// Reads the written form.
+  public init?(argument: String) {
+    self.init(argument)
   }
 }
