@@ -7,6 +7,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "feed.h"
 #include "float_parts.h"
 #include "skip.h"
 
@@ -54,12 +55,6 @@ static const uint16_t *at(const uint8_t *side, int32_t offset, int32_t index) {
   return offset < 0 ? NULL : (const uint16_t *)(const void *)(side + offset) + index;
 }
 
-// Keys and values of a page may have blocks of different lengths. Softmax and weights go by
-// stretches, which both divide.
-static int32_t stretch_tokens(const nibble_strip *strip) {
-  return strip->tokens < NIBBLE_MAX_BLOCK_TOKENS ? strip->tokens : NIBBLE_MAX_BLOCK_TOKENS;
-}
-
 static void view_block(block_view *view, const nibble_strip *strip, int32_t part,
                        const uint8_t *codes, const uint8_t *side, int32_t block) {
   strip += part;
@@ -67,7 +62,7 @@ static void view_block(block_view *view, const nibble_strip *strip, int32_t part
   view->part = part;
   view->strip = strip;
   view->kind = strip->kind;
-  view->token = token % stretch_tokens(strip);
+  view->token = token % nibble_stretch_tokens(strip);
   view->codes = codes + strip->code_offset + block * nibble_strip_block_bytes(strip);
   view->token_scale = at(side, strip->token_scale, token);
   view->token_zero = at(side, strip->token_zero, token);
@@ -86,13 +81,6 @@ static void view_block(block_view *view, const nibble_strip *strip, int32_t part
     memcpy(&view->table_scale, side + strip->table + NIBBLE_TABLE_ENTRIES, sizeof(float));
     memcpy(&view->table_zero, side + strip->table + NIBBLE_TABLE_ENTRIES + 4, sizeof(float));
   }
-}
-
-// Of one head in a page: codes of the keys and values, then their side data. Pages that were
-// decoded for attention have none, at offset zero: nothing of them is fetched.
-static int32_t page_bytes(const nibble_run *run) {
-  const size_t end = run->value_side + (size_t)run->values->side_bytes;
-  return end > run->key_codes ? (int32_t)(end - run->key_codes) : 0;
 }
 
 // Where what is kept for each group of channels lies, over all parts: groups are at least 16
@@ -124,39 +112,6 @@ static void expand_block(const nibble_kernels *kernels, block_view *view, int8_t
   view->kind = NIBBLE_INT8;
 }
 
-// Eight-bit keys and values deserve a query and weights of sixteen bits, as two integers of eight.
-static bool wants_halves(const nibble_strip *strip) { return strip->kind == NIBBLE_INT8; }
-
-// Lines of codes that are read for `rows` rows: at most four share a reading, and halves count as
-// rows of their own.
-static int32_t lines_read(const nibble_strip *strip, int32_t rows) {
-  int32_t lines = 0;
-  for (int32_t i = 0; i < strip->parts; i++) {
-    const int32_t stacked_rows = wants_halves(&strip[i]) ? 2 * rows : rows;
-    lines += strip[i].code_bytes / 64 * ((stacked_rows + 3) / 4);
-  }
-  return lines;
-}
-
-// Spreads the lines of the next page over the time that this one takes: over lines of codes that
-// are read, and registers of results of the float parts. They take about as long as each other.
-static int32_t feed_rate(const nibble_run *run, const nibble_rows *rows) {
-  const nibble_strip *keys = run->keys;
-  const int32_t padded = nibble_padded_channels(keys->row_channels),
-                registers = rows->count *
-                            (keys->tokens * 4 + keys->tokens / stretch_tokens(keys) * padded) / 16,
-                work = registers + lines_read(keys, rows->count) +
-                       lines_read(run->values, rows->count);
-  return page_bytes(run) / 64 * NIBBLE_FEED_UNIT / work + 1;
-}
-
-// Whatever is left of this page is fetched at once, before the next one is begun.
-static void feed_page(nibble_feed *feed, const nibble_run *run, const uint8_t *page) {
-  while (feed->next < feed->end) nibble_fetch_line(feed);
-  feed->next = page + run->key_codes;
-  feed->end = feed->next + page_bytes(run);
-}
-
 // ---- Queries
 
 static int32_t chunk_of(const nibble_rows *rows, int32_t first) {
@@ -173,7 +128,7 @@ static void quantize_chunk(const nibble_kernels *kernels, const nibble_rows *row
   const nibble_strip *strip = keys->strip;
   const int32_t channels = strip->channels, group = strip->group_channels,
                 start = strip->first_channel, count = chunk_of(rows, first);
-  const bool halves = wants_halves(strip);
+  const bool halves = nibble_wants_halves(strip);
   float *query_scale = s->query_scale[keys->part] + first;
   for (int32_t i = 0; i < count; i++) {
     const float *query = rows->queries + (size_t)((first + i) * strip->row_channels + start);
@@ -218,7 +173,7 @@ static void score_chunk(const nibble_kernels *kernels, const nibble_rows *rows, 
                                   (size_t)channels, count, s->scores[0] + keys->token, &s->feed);
     return;
   }
-  const bool halves = wants_halves(strip);
+  const bool halves = nibble_wants_halves(strip);
   const int32_t group = strip->group_channels;
   if (keys->channel_scale) quantize_chunk(kernels, rows, first, keys, s);
   for (int32_t g = 0; g * group < channels; g++) {
@@ -316,7 +271,7 @@ static void start_weights(const nibble_kernels *kernels, const block_view *value
         .token_zero = values->token_zero ? values->token_zero + g * strip->tokens : NULL,
         .zero = values->table_zero,
         .high = s->weights[i],
-        .low = wants_halves(strip) ? s->weights[count + i] : NULL,
+        .low = nibble_wants_halves(strip) ? s->weights[count + i] : NULL,
         .wants_sum = values->table_zero != 0 || values->channel_zero != NULL,
     };
   kernels->start_weights(s->weight_start, count, &s->feed);
@@ -335,12 +290,12 @@ static void weigh_chunk(const nibble_kernels *kernels, const nibble_rows *rows, 
                                       count, accumulators, &s->feed);
     return;
   }
-  const bool halves = wants_halves(strip);
+  const bool halves = nibble_wants_halves(strip);
   const int32_t group = strip->group_channels;
   for (int32_t g = 0; g * group < channels; g++) {
     const nibble_weight_start *start = s->weight_start;
     // Parts share a token's scale, and so the weights that it is folded into.
-    if (values->part == 0 || wants_halves(strip - 1) != halves)
+    if (values->part == 0 || nibble_wants_halves(strip - 1) != halves)
       start_weights(kernels, values, g, count, s);
     const int32_t width = nibble_padded_channels(group);
     kernels->weigh[values->kind](group_codes(values, g), values->table, tokens, width,
@@ -405,7 +360,7 @@ typedef struct {
 
 static void view_stretch(stretch_view *view, const nibble_strip *strip, const uint8_t *codes,
                          const uint8_t *side, int32_t stretch) {
-  const int32_t blocks = stretch_tokens(strip) / strip->block_tokens;
+  const int32_t blocks = nibble_stretch_tokens(strip) / strip->block_tokens;
   view->count = 0;
   for (int32_t i = 0; i < blocks; i++)
     for (int32_t part = 0; part < strip->parts; part++)
@@ -430,7 +385,7 @@ static void attend_stretch(const nibble_kernels *kernels, const nibble_rows *row
     expand_stretch(kernels, values, s->values);
   }
   const nibble_strip *strip = keys->blocks[0].strip;
-  const int32_t tokens = stretch_tokens(strip),
+  const int32_t tokens = nibble_stretch_tokens(strip),
                 padded = nibble_padded_channels(strip->row_channels);
   for (int32_t first = 0; first < rows->count; first += CHUNK_ROWS) {
     for (int32_t i = 0; i < keys->count; i++) {
@@ -464,7 +419,7 @@ void nibble_attend(const nibble_run *run, const nibble_rows *rows, const nibble_
   const nibble_kernels *kernels = nibble_current_kernels();
   scratch_memory *s = scratch;
   const int32_t padded = nibble_padded_channels(run->keys->row_channels),
-                tokens = stretch_tokens(run->keys);
+                tokens = nibble_stretch_tokens(run->keys);
   if (!run->resumes) {
     for (int32_t row = 0; row < rows->count; row++) {
       partial->maximum[row] = -INFINITY;
@@ -473,7 +428,7 @@ void nibble_attend(const nibble_run *run, const nibble_rows *rows, const nibble_
     memset(partial->accumulator, 0, (size_t)rows->count * (size_t)padded * sizeof(float));
   }
   const visible_range range = visible(rows);
-  s->feed = (nibble_feed){.rate = feed_rate(run, rows)};
+  s->feed = nibble_start_feed(run, rows);
   bool is_quantized = false;
   stretch_view keys, values;
   if (rows->skip) nibble_start_skipping(rows, run->keys->row_channels, s->query_norms);
@@ -485,7 +440,7 @@ void nibble_attend(const nibble_run *run, const nibble_rows *rows, const nibble_
     const int64_t position = run->first_position + (int64_t)page * run->keys->tokens;
     if (position + present <= range.first) continue;
     if (position > range.last) break;
-    if (next != bytes) feed_page(&s->feed, run, next);
+    if (next != bytes) nibble_feed_page(&s->feed, run, next);
     if (rows->skip && nibble_skips_page(rows, partial, run->keys->row_channels, s->query_norms,
                                         bytes, next, position, present))
       continue;

@@ -65,11 +65,11 @@ package struct ReportPage: Sendable {
     let sentences = findings.map { "<li>\($0.escapedForMarkup)</li>" }
     let list = sentences.isEmpty ? "" : "<ul>\n\(sentences.joined(separator: "\n"))\n</ul>\n"
     return """
-    <section class="wide" aria-labelledby="overview-title">
-    <h2 id="overview-title">At a glance</h2>
-    \(list)\(Self.table(overview, name: "At a glance"))
-    </section>
-    """
+      <section class="wide" aria-labelledby="overview-title">
+      <h2 id="overview-title">At a glance</h2>
+      \(list)\(Self.table(overview, name: "At a glance"))
+      </section>
+      """
   }
 
   private func link(_ figure: Figure) -> String {

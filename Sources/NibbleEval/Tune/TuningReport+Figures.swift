@@ -28,7 +28,8 @@ extension TuningReport {
       ("policy", .left), ("bits per value", .right), (lossName, .right), ("predicted", .right),
       ("same most likely token", .right),
     ])
-    for (row, predicted) in [(tuned, lossPredicted), (bestUniform, nil)] as [(TuningRow?, Double?)] {
+    for (row, predicted) in [(tuned, lossPredicted), (bestUniform, nil)] as [(TuningRow?, Double?)]
+    {
       guard let row else { continue }
       table.append([
         row.policy,
@@ -122,7 +123,8 @@ extension TuningReport {
     unitFigure(
       name: "bits",
       title: "Where the bits went",
-      summary: "Bits per value that each part of the cache was given, with everything that is stored.",
+      summary:
+        "Bits per value that each part of the cache was given, with everything that is stored.",
       scaleTitle: "bits per value (logarithmic)",
       value: { $0.bitsPerValue },
       text: { NumberText.decimal($0, 1) }
@@ -133,7 +135,8 @@ extension TuningReport {
     unitFigure(
       name: "loss",
       title: "What is left to lose",
-      summary: "\(lossName), when the chosen codec encodes one part and everything else stays exact.",
+      summary:
+        "\(lossName), when the chosen codec encodes one part and everything else stays exact.",
       scaleTitle: "\(lossName) (logarithmic)",
       value: { unit in unit.rungs.first { $0.codec == unit.codec }?.loss },
       text: { $0 == 0 ? "0" : String(format: "%.1e", $0).replacing("e-0", with: "e-") }

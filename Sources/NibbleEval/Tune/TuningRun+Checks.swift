@@ -71,7 +71,8 @@ extension TuningRun {
       guard let found = try? search.policy(policy, within: changed) else { continue }
       var other = found.policy
       other.name = "tuned, \(NumberText.decimal(try cost.bitsPerValue(of: other), 2)) bits"
-      let isNew = other.rules != policy.rules || other.keys != policy.keys || other.values != policy.values
+      let isNew =
+        other.rules != policy.rules || other.keys != policy.keys || other.values != policy.values
       if isNew, !others.contains(where: { $0.policy.name == other.name }) {
         others.append((search.loss(of: found.allotment), other))
       }

@@ -46,7 +46,9 @@ extension TuningRun {
     _ policies: [Policy],
     side: KVSide
   ) throws -> [[Int: Double]] {
-    func name(_ policy: Policy, _ unit: TuningUnit) -> String { "attention, \(policy.label), \(unit)" }
+    func name(_ policy: Policy, _ unit: TuningUnit) -> String {
+      "attention, \(policy.label), \(unit)"
+    }
     let own = units.indices.filter { units[$0].side == side }
     let isKnown = policies.allSatisfy { policy in
       own.allSatisfy { record[name(policy, units[$0])] != nil }
@@ -167,7 +169,8 @@ extension TuningRun {
   private func row(_ policy: Policy, _ result: QualityResult) throws -> TuningRow {
     guard let divergence = result.divergence else {
       throw EvaluationError.nothingToMeasure(
-        what: "documents are too short: none of \(result.tokens) tokens follows a compressed page of policy '\(policy.label)'"
+        what:
+          "documents are too short: none of \(result.tokens) tokens follows a compressed page of policy '\(policy.label)'"
       )
     }
     return TuningRow(

@@ -60,7 +60,8 @@ extension TuningRun {
   private func windowFinding(_ policy: Policy, _ windows: [TuningRow]) -> String? {
     guard !windows.isEmpty else { return nil }
     if policy.sinks == tuner.start.sinks, policy.recent == tuner.start.recent {
-      return "No other number of sinks or recent tokens is better for certain than \(policy.sinks) and \(policy.recent)."
+      return
+        "No other number of sinks or recent tokens is better for certain than \(policy.sinks) and \(policy.recent)."
     }
     return """
       \(policy.sinks) sinks and \(policy.recent) recent tokens are better at equal bytes than \(tuner.start.sinks) and \
@@ -181,7 +182,8 @@ extension TuningReport {
       let less = place > 0 ? NumberText.significant(unit.rungs[place - 1].loss) : "-"
       table.append([
         "\(unit.layer)", unit.kvHeads, unit.side, unit.codec,
-        NumberText.decimal(unit.bitsPerValue, 3), NumberText.significant(unit.rungs[place].loss), less,
+        NumberText.decimal(unit.bitsPerValue, 3), NumberText.significant(unit.rungs[place].loss),
+        less,
       ])
     }
     let head = [

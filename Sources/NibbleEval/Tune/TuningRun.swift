@@ -21,7 +21,8 @@ struct TuningRun {
     self.progress = progress
     guard !tuner.text.tuning.isEmpty, !tuner.text.check.isEmpty else {
       throw EvaluationError.nothingToMeasure(
-        what: "tuning needs text to choose by and other text to check on; give at least two documents"
+        what:
+          "tuning needs text to choose by and other text to check on; give at least two documents"
       )
     }
     try check("the least share of equal predictions", tuner.leastSameTop1, in: 0...1)
@@ -45,8 +46,10 @@ struct TuningRun {
     record = TuningRecord(
       path: tuner.recordPath,
       facts: [
-        NibbleKVVersion.text, tuner.model.name, shape.fingerprint ?? "", "\(shape)", measure.rawValue,
-        tuner.catalogue.calibration.map { hexadecimal($0.digest) } ?? "", start.yaml, tuner.text.tuning.digest,
+        NibbleKVVersion.text, tuner.model.name, shape.fingerprint ?? "", "\(shape)",
+        measure.rawValue,
+        tuner.catalogue.calibration.map { hexadecimal($0.digest) } ?? "", start.yaml,
+        tuner.text.tuning.digest,
         tuner.text.check.digest,
       ]
     )

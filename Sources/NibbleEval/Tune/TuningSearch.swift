@@ -26,14 +26,16 @@ struct TuningSearch {
   ///
   /// - Returns: For each unit the index of its rung, and the policy.
   /// - Throws: ``EvaluationError/invalidOption(name:value:expected:)`` if not even the cheapest rungs fit.
-  func policy(_ start: Policy, within cost: TuningCost) throws -> (allotment: [Int], policy: Policy) {
+  func policy(_ start: Policy, within cost: TuningCost) throws -> (allotment: [Int], policy: Policy)
+  {
     guard let found = try allotments.best(fits: { try cost.fits(policy(start, $0, cost.shape)) })
     else {
       let least = policy(start, allotments.hulls.map { $0[0] }, cost.shape)
       throw EvaluationError.invalidOption(
         name: "the budget",
         value: "\(cost.limit) bytes at \(cost.context) tokens",
-        expected: "at least \(try cost.bytes(of: least)), what the cheapest codecs of the ladder take"
+        expected:
+          "at least \(try cost.bytes(of: least)), what the cheapest codecs of the ladder take"
       )
     }
     return (found, policy(start, found, cost.shape))

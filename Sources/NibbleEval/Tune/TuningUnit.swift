@@ -25,7 +25,8 @@ struct TuningUnit: Hashable, Sendable {
 
 extension TuningUnit: CustomStringConvertible {
   var description: String {
-    let heads = heads.count == 1 ? "\(heads.lowerBound)" : "\(heads.lowerBound)-\(heads.upperBound - 1)"
+    let heads =
+      heads.count == 1 ? "\(heads.lowerBound)" : "\(heads.lowerBound)-\(heads.upperBound - 1)"
     return "layer \(layer) KV heads \(heads) \(side.rawValue)"
   }
 }

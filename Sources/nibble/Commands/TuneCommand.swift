@@ -37,7 +37,9 @@ struct TuneCommand: ParsableCommand {
   @Option(help: "Page length, sinks, recent tokens and exact rows, as a policy.")
   var start = "float16"
 
-  @Option(help: "The codecs to choose from, separated by commas. Without it, the best at their bits.")
+  @Option(
+    help: "The codecs to choose from, separated by commas. Without it, the best at their bits."
+  )
   var codecs: String?
 
   @Option(help: "What gets a codec of its own: heads or layers.")
