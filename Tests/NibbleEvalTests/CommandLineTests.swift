@@ -23,6 +23,9 @@ struct CommandLineTests {
     ["bench", "memory", "--context", "9000", "--layers", "1", "--budget", "10MiB"],
     ["report", "--out", "no/such/folder/report.html"],
     ["report", "--out", "report.html", "--probe", "rotatd:2"],
+    ["tune", "--budget", "4bits", "--out", "no/such/folder/tuned.yaml"],
+    ["tune", "--budget", "4bits", "--out", "tuned.yaml", "--codecs", "rotated:4,rotatd:2"],
+    ["tune", "--budget", "4bits", "--out", "tuned.yaml", "--least-same-top-1", "2"],
   ])
   func badInputIsStatus1WithOneLine(arguments: [String]) throws {
     let result = try Program.run(arguments)
@@ -39,7 +42,9 @@ struct CommandLineTests {
     ["bench", "memory", "--budget", "2GiB", "--disk-limit", "1GiB"],
     ["bench", "memory", "--budget", "2 parsecs"], ["bench", "memory", "--budget", "-1"],
     ["bench", "memory", "--budget", "9999999999GiB"],
-    ["report", "--quick"],
+    ["report", "--quick"], ["tune", "--budget", "4bits"],
+    ["tune", "--budget", "4", "--out", "tuned.yaml"],
+    ["tune", "--budget", "4bits", "--out", "tuned.yaml", "--groups", "pages"],
   ])
   func wrongUsageIsStatus64(arguments: [String]) throws {
     let result = try Program.run(arguments)

@@ -75,6 +75,35 @@ import Testing
     #expect(ends.bytesPerToken == 64 * ends.bitsPerValue / 8)
   }
 
+  @Test func tuning() throws {
+    let report = try TunerTests.outcome.get().report
+    let fields = try object(report)
+    #expect(
+      Set(fields.keys) == [
+        "policy_file", "path", "version", "model", "budget", "limit_bytes", "total_bytes",
+        "context",
+        "bits_per_value", "measure", "tuning_tokens", "check_tokens", "loss_of_parts",
+        "loss_predicted", "loss_measured", "loss_best_uniform", "kl_predicted", "kl_measured",
+        "kl_best_uniform", "best_uniform", "same_top_1", "compressed_tokens", "rows", "windows",
+        "units", "findings",
+      ]
+    )
+    #expect(fields["path"] is NSNull)
+    #expect(fields["kl_measured"] as? Double == report.tuned.loss)
+    let rows = try #require(fields["rows"] as? [[String: Any]])
+    let row: Set = [
+      "policy", "total_bytes", "bits_per_value", "loss", "loss_low", "loss_high", "ratio",
+      "ratio_low", "ratio_high", "same_top_1", "compressed_tokens", "positions",
+    ]
+    #expect(rows.allSatisfy { Set($0.keys) == row })
+    let units = try #require(fields["units"] as? [[String: Any]])
+    #expect(
+      Set(try #require(units.first).keys) == [
+        "layer", "kv_heads", "side", "codec", "bits_per_value", "rungs",
+      ]
+    )
+  }
+
   @Test func generation() throws {
     let report = GenerationReport(model: "m", policy: "p", promptTokens: 1)
     #expect(

@@ -7,9 +7,15 @@ import Testing
 /// Opens reports as a reader would.
 @Suite(.enabled(if: Browser.path != nil, "Chromium is installed"), .serialized)
 struct ReportBrowserTests {
-  @Test func thePageLoadsWithoutAMessage() throws {
-    let report = try TinyReport.report.get()
-    let page = try Browser.load(report.page.html)
+  /// Each kind of page.
+  private static let pages: [@Sendable () throws -> ReportPage] = [
+    { try TinyReport.report.get().page }, { try TunerTests.outcome.get().report.page },
+  ]
+
+  @Test(arguments: pages.indices)
+  func thePageLoadsWithoutAMessage(index: Int) throws {
+    let report = try Self.pages[index]()
+    let page = try Browser.load(report.html)
     #expect(page.messages.isEmpty, "\(page.messages)")
     for figure in report.figures {
       #expect(page.document.contains("<figure id=\"\(figure.name)\">"))
@@ -24,9 +30,10 @@ struct ReportBrowserTests {
     #expect(page.messages.count == 1)
   }
 
-  @Test func everyPlotIsThereAndFits() throws {
-    let report = try TinyReport.report.get()
-    let layouts = try Browser.layouts(of: report.page.html, widths: [1_280, 400])
+  @Test(arguments: pages.indices)
+  func everyPlotIsThereAndFits(index: Int) throws {
+    let report = try Self.pages[index]()
+    let layouts = try Browser.layouts(of: report.html, widths: [1_280, 400])
     #expect(layouts.map(\.width) == [1_280, 400])
     for layout in layouts {
       // Nothing is wider than the page.

@@ -29,7 +29,7 @@ import Testing
     return tuner
   }
 
-  private static let outcome = Result { try tuner().run() }
+  static let outcome = Result { try tuner().run() }
 
   @Test func theBudgetHolds() throws {
     for budget in [TuningBudget.bitsPerValue(5.5), .share(0.4), .bytes(60 << 20, context: 1 << 20)]
@@ -37,7 +37,7 @@ import Testing
       let report = try Self.tuner(budget).run().report
       #expect(report.tuned.totalBytes <= report.limitBytes)
       // What is left would not take one more bit for one unit in four.
-      #expect(Double(report.tuned.totalBytes) > 0.9 * Double(report.limitBytes), "\(budget)")
+      #expect(Double(report.tuned.totalBytes) > 0.85 * Double(report.limitBytes), "\(budget)")
     }
     let bits = try Self.outcome.get().report.tuned.bitsPerValue
     #expect(bits <= 5.501 && bits > 5.2)

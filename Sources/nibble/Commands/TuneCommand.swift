@@ -1,6 +1,6 @@
 public import ArgumentParser
 import Foundation
-public import NibbleEval
+import NibbleEval
 import NibbleKV
 
 struct TuneCommand: ParsableCommand {
@@ -14,9 +14,9 @@ struct TuneCommand: ParsableCommand {
   )
 
   @Option(
-    help: ArgumentHelp(
-      "Bits per value (4.0bits), a share of float16 (0.25x), or bytes at a context (2GiB@128k)."
-    )
+    help:
+      "Bits per value (4.0bits), a share of float16 (0.25x), or bytes at a context (2GiB@128k).",
+    transform: TuningBudget.init(parsing:)
   )
   var budget: TuningBudget
 
@@ -54,7 +54,10 @@ struct TuneCommand: ParsableCommand {
   @Option(help: "Tokens of the context that bytes are counted for, unless the budget names one.")
   var context: Int?
 
-  @Option(help: "The share of equal predictions below which a warning is printed.")
+  @Option(
+    name: .customLong("least-same-top-1"),
+    help: "The share of equal predictions below which a warning is printed."
+  )
   var leastSameTop1 = 0.95
 
   @Option(help: "How documents are parted: equal seeds part alike.")
@@ -111,14 +114,6 @@ struct TuneCommand: ParsableCommand {
       print(outcome.report.summary)
       ([out] + [report].compactMap(\.self)).forEach { print("written: \($0)") }
     }
-  }
-}
-
-extension TuningBudget: ExpressibleByArgument {
-  /// Reads the written form.
-  public init?(argument: String) {
-    guard let budget = try? TuningBudget(parsing: argument) else { return nil }
-    self = budget
   }
 }
 
