@@ -52,8 +52,10 @@ extension TuningReport {
 extension TuningReport {
   private var qualityFigure: Figure {
     let presets = Set(Policy.presetNames)
+    // Exact rows lie far away from everything else.
+    let shown = rows.filter { $0.bitsPerValue < Self.mostBits }
     func points(where belongs: (TuningRow) -> Bool) -> [LineChart.Point] {
-      rows.filter(belongs).sorted { $0.totalBytes < $1.totalBytes }.map(Self.point)
+      shown.filter(belongs).sorted { $0.totalBytes < $1.totalBytes }.map(point)
     }
     let isTuned = { (row: TuningRow) in row.policy.hasPrefix(TuningReport.tunedName) }
     let series = [
@@ -84,7 +86,7 @@ extension TuningReport {
       name: "quality",
       summary: """
         \(lossName) with its 95 % interval on \(checkTokens) tokens that nothing was chosen by, against the bytes of \(context) tokens. \
-        Lower and further left is better.
+        Lower and further left is better. Exact rows are in the table only.
         """,
       plot: LineChart(
         title: "What bytes buy",
@@ -103,14 +105,17 @@ extension TuningReport {
   /// What the names of tuned policies begin with.
   static let tunedName = "tuned"
 
-  private static func point(_ row: TuningRow) -> LineChart.Point {
+  private static let mostBits = 12.0
+
+  private func point(_ row: TuningRow) -> LineChart.Point {
     var interval: ClosedRange<Double>?
     if let low = row.lossLow, let high = row.lossHigh, low <= high { interval = low...high }
     return LineChart.Point(
       x: Double(row.totalBytes),
       y: row.loss,
       label: row.policy,
-      isNamed: row.policy.hasPrefix(tunedName),
+      // Where points crowd, only those that are compared are named in the picture.
+      isNamed: row.policy == tuned.policy || row.policy == bestUniform?.policy,
       interval: interval
     )
   }
