@@ -61,6 +61,7 @@ let package = Package(
         .product(name: "Logging", package: "swift-log"),
         .product(name: "CoreMetrics", package: "swift-metrics"),
         .target(name: "CLZ4", condition: .when(traits: ["LZ4"])),
+        "CXXHash",
       ],
       swiftSettings: swiftSettings
     ),
@@ -68,6 +69,11 @@ let package = Package(
       name: "CLZ4",
       pkgConfig: "liblz4",
       providers: [.apt(["liblz4-dev"]), .brew(["lz4"])]
+    ),
+    .systemLibrary(
+      name: "CXXHash",
+      pkgConfig: "libxxhash",
+      providers: [.apt(["libxxhash-dev"]), .brew(["xxhash"])]
     ),
 
     // MARK: - Generation and the reference host

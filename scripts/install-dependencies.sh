@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the system libraries that the package links: liblz4 and, on Linux, OpenBLAS with pkg-config.
+# Installs the system libraries that the package links: liblz4, libxxhash and, on Linux, OpenBLAS with pkg-config.
 # Does nothing when they are there. `--developer` adds what the sources are checked with: clang-format, valgrind, numpy for the second reader,
 # Chromium to open reports with and, where the machine is no 64-bit Arm, an emulator of one with the libc to build for it.
 set -euo pipefail
@@ -33,6 +33,9 @@ install_with_apt() {
   if ! command -v pkg-config >/dev/null 2>&1 || ! pkg-config --exists liblz4; then
     missing+=(liblz4-dev)
   fi
+  if ! command -v pkg-config >/dev/null 2>&1 || ! pkg-config --exists libxxhash; then
+    missing+=(libxxhash-dev)
+  fi
   if ! command -v pkg-config >/dev/null 2>&1 || ! pkg-config --exists openblas; then
     missing+=(libopenblas-dev)
   fi
@@ -65,17 +68,20 @@ install_with_apt() {
 }
 
 install_with_brew() {
-  command -v brew >/dev/null 2>&1 || die "Homebrew is needed to install lz4: https://brew.sh"
-  brew list --versions lz4 >/dev/null || brew install lz4
+  command -v brew >/dev/null 2>&1 || die "Homebrew is needed to install lz4 and xxhash: https://brew.sh"
+  local library
+  for library in lz4 xxhash; do
+    brew list --versions "$library" >/dev/null || brew install "$library"
+  done
   if [ "$developer" = yes ] && ! command -v clang-format >/dev/null 2>&1; then
     brew install clang-format
   fi
 }
 
 explain_by_hand() {
-  command -v pkg-config >/dev/null 2>&1 && pkg-config --exists liblz4 openblas && return 0
+  command -v pkg-config >/dev/null 2>&1 && pkg-config --exists liblz4 libxxhash openblas && return 0
   die "only apt (Debian, Ubuntu) and Homebrew (macOS) are known here; install the development files of
-lz4 and OpenBLAS and the pkg-config tool with your system's package manager, then run this again"
+lz4, xxHash and OpenBLAS and the pkg-config tool with your system's package manager, then run this again"
 }
 
 require_swift

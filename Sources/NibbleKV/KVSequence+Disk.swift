@@ -4,8 +4,8 @@ extension KVSequence {
   /// Moves all pages to the cache's disk tier.
   ///
   /// Whoever knows that a sequence will be idle can make room at once; under pressure the cache does so by itself. The sequence
-  /// stays usable: an append brings its exact pages back, and attention brings all pages of a layer back if the budget has
-  /// room for them, and reads them one by one if not, with the same result bit for bit.
+  /// stays usable: an append brings its exact pages back, and each call of attention some of its layer's pages if the budget has room
+  /// for them all; the others are read one by one, with the same result bit for bit.
   ///
   /// - Throws: ``KVError/file(_:)`` or ``KVError/diskBudgetExceeded(neededBytes:heldBytes:limitBytes:)``, with the pages that
   ///   had no place still in memory; ``KVError/invalidOption(name:value:expected:)`` if the cache has no disk tier.
@@ -54,7 +54,7 @@ extension KVSequence {
 }
 
 extension SequenceState {
-  /// Brings a layer's pages back into memory for attention, if the budget has room for the sequence as a whole.
+  /// Brings pages of a layer back into memory for attention, if the budget has room for the sequence as a whole.
   ///
   /// One that is longer is read page by page: to bring back some of it would cost others theirs with every call.
   mutating func load(layer: Int, of cache: KVCache) throws(KVError) {

@@ -2,6 +2,8 @@
 
 import struct
 
+from nibble_xxhash import xxh32
+
 
 class FrameError(Exception):
     """Why a frame cannot be read."""
@@ -79,31 +81,3 @@ def length(block, at, value):
             if block[at - 1] != 255:
                 break
     return value, at
-
-
-def xxh32(data, seed=0):
-    p1, p2, p3, p4, p5 = 2654435761, 2246822519, 3266489917, 668265263, 374761393
-    mask = 0xFFFFFFFF
-
-    def rotate(x, n):
-        return (x << n | x >> 32 - n) & mask
-
-    at = 0
-    if len(data) >= 16:
-        lanes = [seed + p1 + p2 & mask, seed + p2 & mask, seed, seed - p1 & mask]
-        while at + 16 <= len(data):
-            for i, word in enumerate(struct.unpack_from("<4I", data, at)):
-                lanes[i] = rotate(lanes[i] + word * p2 & mask, 13) * p1 & mask
-            at += 16
-        total = sum(rotate(x, n) for x, n in zip(lanes, (1, 7, 12, 18))) & mask
-    else:
-        total = seed + p5 & mask
-    total = total + len(data) & mask
-    while at + 4 <= len(data):
-        total = rotate(total + struct.unpack_from("<I", data, at)[0] * p3 & mask, 17) * p4 & mask
-        at += 4
-    for byte in data[at:]:
-        total = rotate(total + byte * p5 & mask, 11) * p1 & mask
-    total = (total ^ total >> 15) * p2 & mask
-    total = (total ^ total >> 13) * p3 & mask
-    return total ^ total >> 16

@@ -23,6 +23,7 @@ import numpy as np
 from nibble_calibration import Calibration, CalibrationError
 from nibble_lz4 import FrameError, expand
 from nibble_page import F, PageError, Strip, decode, page_offsets, parse_codec
+from nibble_xxhash import xxh64
 
 VECTORS = pathlib.Path(__file__).resolve().parent.parent / "vectors" / "sessions"
 SPACING, DATA, SUPERBLOCK, HEADER = 4096, 8192, 128, 64
@@ -140,7 +141,7 @@ class Page:
     offset: int
     stored: int
     encoding: int
-    checksum: bytes
+    checksum: int
 
 
 @dataclass
@@ -266,7 +267,7 @@ class Index:
         need(encoding in (0, 1, 2, 4) and size % max(1, encoding) == 0, "encoding")
         low, high = (1, size - 1) if encoding else (size, size)
         need(low <= stored <= min(high, block.size - offset), "stored bytes")
-        return Page(offset, stored, encoding, words.take(16))
+        return Page(offset, stored, encoding, struct.unpack("<Q", words.take(8))[0])
 
     def check_space(self, block):
         used = [(block.index.start, block.index.stop)]
@@ -304,7 +305,7 @@ class Session:
     def page(self, page, size):
         """The bytes of a page."""
         stored = self.data[page.offset : page.offset + page.stored]
-        need(sha(stored)[:16] == page.checksum, f"page at {page.offset}", "damaged")
+        need(xxh64(stored) == page.checksum, f"page at {page.offset}", "damaged")
         if page.encoding == 0:
             return stored
         try:

@@ -122,6 +122,34 @@ import Testing
     #expect(cache.statistics.diskBytes == disk)
   }
 
+  /// A long layer comes back over several calls, whose outputs are all the same.
+  @Test func aLongLayerComesBackBitByBit() throws {
+    let shape = ModelShape(layers: 1, queryHeads: 8, kvHeads: 8, headDim: 128)
+    let policy = try Policy(argument: "float16")
+    let cache = try KVCache(
+      model: shape,
+      policy: policy,
+      disk: DiskTier(folder: NSTemporaryDirectory()),
+      threads: 2
+    )
+    let sequence = cache.makeSequence()
+    let rows = TokenRows(1_000, shape: shape, seed: 11)
+    for _ in 0..<10 { try rows.append(0..<1_000, to: sequence) }
+    let queries = randomQueries(2, shape: shape)
+    let output = try sequence.attended(queries)
+    try sequence.moveToDisk()
+    let pageBytes = 64 * 8 * 128 * 2 * 2
+    var held: [Int] = [0]
+    while sequence.statistics.storedPages > 0 {
+      #expect(try sequence.attended(queries) == output)
+      held.append(cache.statistics.pageCount * pageBytes)
+      #expect(held[held.count - 1] - held[held.count - 2] <= PageMover.attentionBytes + pageBytes)
+      guard held.count < 10 else { break }
+    }
+    #expect(held.count == 7)
+    #expect(try sequence.attended(queries) == output)
+  }
+
   @Test func forksDivergeAfterTheyWereMoved() throws {
     let cache = try Self.cache(Policy(argument: "linear:4"), slabs: nil)
     let rows = TokenRows(700, shape: Self.shape, seed: 5)

@@ -21,7 +21,7 @@ struct SessionWriter {
   }
 
   mutating func append(_ checksum: PageChecksum) {
-    for index in 0..<PageChecksum.byteCount { bytes.append(checksum.bytes[index]) }
+    append(checksum.value)
   }
 
   /// Adds zeros up to a multiple of `alignment`.
@@ -128,11 +128,7 @@ struct SessionReader {
   }
 
   mutating func checksum(_ field: @autoclosure () -> String) throws(FileError) -> PageChecksum {
-    var value = SIMD16<UInt8>()
-    for (index, byte) in try take(PageChecksum.byteCount, field()).enumerated() {
-      value[index] = byte
-    }
-    return PageChecksum(bytes: value)
+    PageChecksum(value: try integer(UInt64.self, field()))
   }
 
   /// Finite numbers.

@@ -4,7 +4,7 @@ extension SessionIndex {
   static let headBytes = 96
   /// Most rungs of a layer.
   static let rungLimit = 5
-  static let pageBytes = 32
+  static let pageBytes = 16 + PageChecksum.byteCount
 
   /// Bits of the word `flags` of the head.
   enum Flags {

@@ -21,13 +21,27 @@ struct PageMover {
     try load(wanted, of: &state)
   }
 
-  /// Reads all pages that the budget has room for: all of them, or none.
+  /// The most bytes of a layer that one call of attention brings back.
+  ///
+  /// Memory that is fresh from the system costs several times what reading, checking and attending to its bytes does, so no call waits
+  /// for all of a long sequence.
+  static let attentionBytes = 8 << 20
+
+  /// Reads pages, the oldest first, up to ``attentionBytes``: those, or none if the budget has no room for them.
   ///
   /// - Throws: ``KVError/file(_:)`` if a file cannot be read; nothing has moved then.
   func loadForAttention(_ state: inout LayerState) throws(KVError) {
     guard state.storedCount > 0 else { return }
+    var room = Self.attentionBytes
+    let wanted = (-1..<state.pages.count).filter { index in
+      guard let page = state[page: index], page.isStoredOnly, page.byteCount <= room else {
+        return false
+      }
+      room -= page.byteCount
+      return true
+    }
     do throws(KVError) {
-      try load(Array(-1..<state.pages.count), of: &state)
+      try load(wanted, of: &state)
     } catch {
       // Attention reads them one by one.
       guard case .budgetExceeded = error else { throw error }
