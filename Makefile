@@ -37,4 +37,4 @@ dependencies:
 	@scripts/install-dependencies.sh
 
 clean:
-	rm -rf .build .build-tests .build-docs Benchmarks/.build
+	rm -rf .build .build-tests .build-address .build-thread .build-docs Benchmarks/.build

@@ -114,6 +114,12 @@ let package = Package(
 
     // MARK: - Tests
     .target(name: "CTestSupport", path: "Tests/CTestSupport", cSettings: cSettings),
+    .target(
+      name: "MutationSupport",
+      dependencies: ["CTestSupport"],
+      path: "Tests/MutationSupport",
+      swiftSettings: swiftSettings
+    ),
     // Saves sessions until a test ends it.
     .executableTarget(
       name: "SessionSaver",
@@ -128,13 +134,13 @@ let package = Package(
     ),
     .testTarget(
       name: "NibblePolicyTests",
-      dependencies: ["NibblePolicy", "NibbleCodec"],
+      dependencies: ["NibblePolicy", "NibbleCodec", "MutationSupport"],
       swiftSettings: swiftSettings
     ),
     .testTarget(
       name: "NibbleKVTests",
       dependencies: [
-        "NibbleKV", "CNibble", "CTestSupport", "SessionSaver",
+        "NibbleKV", "NibbleEval", "CNibble", "CTestSupport", "MutationSupport", "SessionSaver",
         .product(name: "CoreMetrics", package: "swift-metrics"),
         .product(name: "MetricsTestKit", package: "swift-metrics"),
       ],
@@ -147,7 +153,9 @@ let package = Package(
     ),
     .testTarget(
       name: "NibbleLlamaTests",
-      dependencies: ["NibbleFiles", "NibbleLlama", "NibbleGenerate", "NibbleKV"],
+      dependencies: [
+        "NibbleFiles", "NibbleLlama", "NibbleGenerate", "NibbleKV", "MutationSupport",
+      ],
       exclude: ["make_fixtures.py"],
       resources: [.copy("Fixtures")],
       swiftSettings: swiftSettings

@@ -9,10 +9,16 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 source "$root/scripts/common.sh"
 cd "$root"
 
+# A sanitizer has a folder of its own too.
+build=(--scratch-path .build-tests)
+if [ -n "${NIBBLE_SANITIZER:-}" ]; then
+  build=(--scratch-path ".build-$NIBBLE_SANITIZER" --sanitize="$NIBBLE_SANITIZER")
+fi
+
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 status=0
-swift test -c release --disable-xctest --scratch-path .build-tests "$@" 2>&1 | tee "$log" || status=$?
+swift test -c release --disable-xctest "${build[@]}" "$@" 2>&1 | tee "$log" || status=$?
 
 # A filter that matches nothing, or a suite that was lost, also "passes".
 if [ "$status" -eq 0 ] && ! grep -qE 'Test run with [1-9][0-9]* tests? .*passed' "$log"; then

@@ -41,6 +41,25 @@ package struct FileStatus: Hashable, Sendable {
 }
 
 extension PageFile {
+  /// Opens a file to read it, and says how long it is.
+  ///
+  /// - Throws: ``FileError/unreadable(path:reason:)``, also for what has no bytes of its own.
+  package static func input(
+    path: String,
+    calls: FileCalls = .system
+  ) throws(FileError) -> (file: PageFile, status: FileStatus) {
+    // A pipe under that name must not make us wait for a writer.
+    let file = try PageFile(path: path, flags: O_RDONLY | O_NONBLOCK, calls: calls)
+    let status = try file.status()
+    guard status.isFile else { throw .unreadable(path: path, reason: "not a file") }
+    return (file, status)
+  }
+
+  /// The file's name without its folder.
+  package var name: String {
+    path.lastIndex(of: "/").map { String(path[path.index(after: $0)...]) } ?? path
+  }
+
   /// Which file it is, and how long it is now.
   ///
   /// - Throws: ``FileError/unreadable(path:reason:)``.
@@ -54,31 +73,34 @@ extension PageFile {
   /// Keeps everybody else who asks in the same way from the file, until it is closed.
   ///
   /// - Returns: Whether nobody was there before.
-  package func lock() -> Bool {
-    while flock(descriptor, LOCK_EX | LOCK_NB) != 0 {
-      guard errno == EINTR else { return false }
-    }
-    return true
-  }
+  package func lock() -> Bool { uninterrupted { flock(descriptor, LOCK_EX | LOCK_NB) } == 0 }
 
   /// Lets others at the file again.
   package func unlock() { flock(descriptor, LOCK_UN) }
 
   /// The bytes of a range, which the caller knows to be sensible.
-  package func bytes(_ range: Range<Int>) throws(FileError) -> [UInt8] {
+  package func bytes(_ range: Range<Int>) throws(FileError) -> [UInt8] { try values(range) }
+
+  /// The numbers that lie in a range of bytes, which the caller knows to be sensible.
+  package func values<Value: BitwiseCopyable>(
+    _ range: Range<Int>
+  ) throws(FileError) -> [Value] {
+    let capacity = range.count / MemoryLayout<Value>.stride
     var failure: FileError?
-    let bytes = [UInt8](unsafeUninitializedCapacity: range.count) { target, count in
+    let values = [Value](unsafeUninitializedCapacity: capacity) { target, count in
       do throws(FileError) {
         try read(
           at: range.lowerBound,
-          into: UnsafeMutableRawBufferPointer(start: target.baseAddress, count: range.count)
+          into: UnsafeMutableRawBufferPointer(
+            UnsafeMutableBufferPointer(rebasing: target[..<capacity])
+          )
         )
-        count = range.count
+        count = capacity
       } catch {
         failure = error
       }
     }
     if let failure { throw failure }
-    return bytes
+    return values
   }
 }

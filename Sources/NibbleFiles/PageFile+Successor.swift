@@ -1,9 +1,9 @@
 #if canImport(Darwin)
-import Darwin
+package import Darwin
 #elseif canImport(Glibc)
-import Glibc
+package import Glibc
 #elseif canImport(Musl)
-import Musl
+package import Musl
 #endif
 
 /// Replacing a file as a whole, or not at all.
@@ -16,13 +16,14 @@ extension PageFile {
   /// - Throws: ``FileError/unwritable(path:reason:)``.
   package static func successor(
     of path: String,
+    mode: mode_t = 0o600,
     calls: FileCalls = .system
   ) throws(FileError) -> PageFile {
     let name = path + ".saving"
     // Whoever puts a link there is refused. The file loses its name when another save ends between opening and locking.
     for _ in 0..<100 {
       let flags = O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK
-      let file = try PageFile(path: name, flags: flags, calls: calls)
+      let file = try PageFile(path: name, flags: flags, mode: mode, calls: calls)
       guard file.lock() else { throw .busy(path: path) }
       let status = try file.status()
       guard status.isFile else { throw .unwritable(path: name, reason: "not a file") }

@@ -1,9 +1,9 @@
 #if canImport(Darwin)
-import Darwin
+package import Darwin
 #elseif canImport(Glibc)
-import Glibc
+package import Glibc
 #elseif canImport(Musl)
-import Musl
+package import Musl
 #endif
 
 /// An open file that pages are written to and read from, at any offset and from any thread.
@@ -28,14 +28,16 @@ package final class PageFile: Sendable {
   /// - Parameters:
   ///   - path: The file.
   ///   - flags: As the system's `open` takes them; the descriptor is not handed on to other programs.
+  ///   - mode: Who may do what with a file that is made; what sessions hold is nobody else's business.
   ///   - calls: The system calls.
   /// - Throws: ``FileError/unreadable(path:reason:)``, or ``FileError/unwritable(path:reason:)`` where it was to be written.
   package convenience init(
     path: String,
     flags: Int32,
+    mode: mode_t = 0o600,
     calls: FileCalls = .system
   ) throws(FileError) {
-    let descriptor = calls.open(path, flags | O_CLOEXEC, 0o600)
+    let descriptor = uninterrupted { calls.open(path, flags | O_CLOEXEC, mode) }
     guard descriptor >= 0 else {
       let reason = lastReason()
       if flags & (O_WRONLY | O_RDWR) == 0 { throw .unreadable(path: path, reason: reason) }
@@ -53,7 +55,8 @@ package final class PageFile: Sendable {
   ) throws(FileError) -> PageFile {
     #if os(Linux)
     // O_TMPFILE: the file never has a name. Not every file system has it.
-    let nameless = calls.open(folder, 0o20_000_000 | O_DIRECTORY | O_RDWR | O_CLOEXEC, 0o600)
+    let flags = 0o20_000_000 | O_DIRECTORY | O_RDWR | O_CLOEXEC
+    let nameless = uninterrupted { calls.open(folder, flags, 0o600) }
     if nameless >= 0 { return PageFile(descriptor: nameless, path: folder, calls: calls) }
     #endif
     let path = "\(folder)/nibblekv-\(getpid())-\(UInt64.random(in: 0...(.max))).pages"
@@ -75,11 +78,10 @@ package final class PageFile: Sendable {
     guard let base = target.baseAddress else { return }
     var done = 0
     while done < target.count {
-      let count = calls.read(descriptor, base + done, target.count - done, offset + done)
-      if count < 0 {
-        if errno == EINTR { continue }
-        throw .unreadable(path: path, reason: lastReason())
+      let count = uninterrupted {
+        calls.read(descriptor, base + done, target.count - done, offset + done)
       }
+      guard count >= 0 else { throw .unreadable(path: path, reason: lastReason()) }
       guard count > 0 else {
         throw .truncated(
           file: path,
@@ -98,8 +100,9 @@ package final class PageFile: Sendable {
     guard let base = source.baseAddress else { return }
     var done = 0
     while done < source.count {
-      let count = calls.write(descriptor, base + done, source.count - done, offset + done)
-      if count < 0, errno == EINTR { continue }
+      let count = uninterrupted {
+        calls.write(descriptor, base + done, source.count - done, offset + done)
+      }
       guard count > 0 else { throw .unwritable(path: path, reason: lastReason()) }
       done += count
     }
@@ -107,12 +110,14 @@ package final class PageFile: Sendable {
 
   /// Waits until everything that was written is safe from a loss of power.
   package func sync() throws(FileError) {
-    guard calls.sync(descriptor) == 0 else { throw .unwritable(path: path, reason: lastReason()) }
+    guard uninterrupted({ calls.sync(descriptor) }) == 0 else {
+      throw .unwritable(path: path, reason: lastReason())
+    }
   }
 
   /// Cuts the file off.
   package func truncate(to byteCount: Int) throws(FileError) {
-    guard calls.truncate(descriptor, byteCount) == 0 else {
+    guard uninterrupted({ calls.truncate(descriptor, byteCount) }) == 0 else {
       throw .unwritable(path: path, reason: lastReason())
     }
   }
@@ -128,6 +133,14 @@ package final class PageFile: Sendable {
     )
     _ = fcntl(descriptor, F_RDADVISE, &advice)
     #endif
+  }
+}
+
+/// Calls again for as long as a signal comes in between.
+func uninterrupted<Result: SignedInteger>(_ call: () -> Result) -> Result {
+  while true {
+    let result = call()
+    guard result < 0, errno == EINTR else { return result }
   }
 }
 

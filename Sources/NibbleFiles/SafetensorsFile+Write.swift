@@ -20,29 +20,18 @@ extension SafetensorsFile {
   package static func write(
     _ tensors: [Content],
     metadata: [String: String],
-    to path: String
+    to path: String,
+    calls: FileCalls = .system
   ) throws(FileError) {
-    do {
-      try bytes(of: tensors, metadata: metadata).write(
-        to: URL(fileURLWithPath: path),
-        options: .atomic
-      )
-    } catch {
-      throw .unwritable(path: path, reason: error.localizedDescription)
-    }
-  }
-
-  /// The file as bytes: eight of the header's length, the header, the values in the order given.
-  package static func bytes(
-    of tensors: [Content],
-    metadata: [String: String]
-  ) throws -> Data {
     let entries = tensors.map { Entry(name: $0.name, element: .float32, shape: $0.shape) }
-    var data = try header(of: entries, metadata: metadata)
-    for tensor in tensors {
-      tensor.values.withUnsafeBytes { data.append(contentsOf: $0) }
-    }
-    return data
+    let writer = try SafetensorsWriter(
+      path: path,
+      tensors: entries,
+      metadata: metadata,
+      calls: calls
+    )
+    for tensor in tensors { try writer.append(tensor.values) }
+    try writer.finish()
   }
 
   /// What a header says of a tensor.
@@ -79,7 +68,7 @@ extension SafetensorsFile {
       withJSONObject: entries,
       options: [.sortedKeys, .withoutEscapingSlashes]
     )
-    // Values lie on whole lines, so that a mapped file can be read in place.
+    // Values lie on whole lines, so that other programs can use a mapped file in place.
     header.append(Data(repeating: UInt8(ascii: " "), count: (64 - (8 + header.count) % 64) % 64))
     var data = withUnsafeBytes(of: UInt64(header.count).littleEndian) { Data($0) }
     data.append(header)
@@ -91,19 +80,15 @@ extension SafetensorsFile {
   /// - Throws: ``FileError/wrongContent(file:reason:)`` if it is missing or has another shape or type.
   package func floats(_ name: String, shape: [Int]) throws(FileError) -> [Float] {
     guard let tensor = tensors[name] else {
-      throw .wrongContent(file: map.name, reason: "there is no tensor '\(name)'")
+      throw .wrongContent(file: name, reason: "there is no tensor '\(name)'")
     }
     guard tensor.element == .float32, tensor.shape == shape else {
       throw .wrongContent(
-        file: map.name,
+        file: name,
         reason:
           "tensor '\(name)' is \(tensor.element.rawValue) \(tensor.shape); expected F32 \(shape)"
       )
     }
-    let bytes = UnsafeRawBufferPointer(rebasing: map.bytes[tensor.byteRange])
-    return [Float](unsafeUninitializedCapacity: bytes.count / 4) { target, count in
-      UnsafeMutableRawBufferPointer(target).copyMemory(from: bytes)
-      count = bytes.count / 4
-    }
+    return try values(tensor.byteRange)
   }
 }

@@ -1,106 +1,125 @@
 import Foundation
 
-/// A safetensors file, mapped into memory and checked: every byte of the data belongs to exactly one
-/// tensor, and every tensor has the bytes that its shape asks for.
+/// A safetensors file whose header was checked: every byte of the data belongs to exactly one tensor, and every tensor has the
+/// bytes that its shape asks for.
+///
+/// Tensors are read when they are asked for, not mapped: whoever shortens a mapped file ends the process that reads it.
 package final class SafetensorsFile: Sendable {
   /// A tensor of the file.
   package struct Tensor: Sendable {
     package let name: String
     package let element: TensorElement
     package let shape: [Int]
-    /// The file's bytes; valid while the file lives.
+    /// Where its bytes lie in the file.
     package let byteRange: Range<Int>
   }
 
   /// The longest header that the format allows, in bytes.
   package static let headerLimit: UInt64 = 100_000_000
 
-  package let map: MappedFile
+  /// The file's name without its folder, for messages.
+  package let name: String
   package let tensors: [String: Tensor]
   /// The free-form words of the header.
   package let metadata: [String: String]
+  private let file: PageFile
 
-  package convenience init(path: String) throws(FileError) {
-    try self.init(map: MappedFile(path: path))
-  }
-
-  package init(map: MappedFile) throws(FileError) {
-    self.map = map
-    let dataStart = try Self.dataStart(map)
+  /// Opens a file, and reads and checks its header.
+  ///
+  /// - Throws: ``FileError`` that says what is wrong and where.
+  package init(path: String, calls: FileCalls = .system) throws(FileError) {
+    let (file, status) = try PageFile.input(path: path, calls: calls)
+    self.file = file
+    name = file.name
+    let dataStart = try Self.dataStart(file, byteCount: status.byteCount)
     let header = try decodeJSON(
       Header.self,
-      from: Data(map.bytes[8..<dataStart]),
-      file: map.name
+      from: Data(file.bytes(8..<dataStart)),
+      file: file.name
     )
     var tensors: [String: Tensor] = [:]
     tensors.reserveCapacity(header.entries.count)
     for (name, entry) in header.entries {
       let fault = { (reason: String) in
-        FileError.invalidTensor(file: map.name, tensor: name, reason: reason)
+        FileError.invalidTensor(file: file.name, tensor: name, reason: reason)
       }
       tensors[name] = try entry.tensor(
         name: name,
         dataStart: dataStart,
-        fileByteCount: map.bytes.count,
+        fileByteCount: status.byteCount,
         fault: fault
       )
     }
     self.tensors = tensors
     metadata = header.metadata
-    try Self.checkCoverage(tensors, dataStart: dataStart, map: map)
+    try Self.checkCoverage(
+      tensors,
+      data: dataStart..<status.byteCount,
+      file: file.name
+    )
   }
 
+  /// The numbers that lie in bytes of the file, for example those of a tensor.
+  ///
+  /// - Throws: ``FileError`` if the file cannot be read or has become shorter.
+  package func values<Value: BitwiseCopyable>(
+    _ range: Range<Int>
+  ) throws(FileError) -> [Value] { try file.values(range) }
+
   /// Where the data begins: 8 bytes of length, then the header.
-  private static func dataStart(_ map: MappedFile) throws(FileError) -> Int {
-    let byteCount = UInt64(map.bytes.count)
+  private static func dataStart(
+    _ file: PageFile,
+    byteCount: Int
+  ) throws(FileError) -> Int {
+    let byteCount = UInt64(byteCount)
     guard byteCount >= 8 else {
-      throw .truncated(file: map.name, byteCount: byteCount, needed: 8)
+      throw .truncated(file: file.name, byteCount: byteCount, needed: 8)
     }
-    let headerLength = UInt64(littleEndian: map.bytes.loadUnaligned(as: UInt64.self))
+    let start = try file.bytes(0..<8)
+    let headerLength = start.reversed().reduce(UInt64(0)) { $0 << 8 | UInt64($1) }
     guard headerLength <= headerLimit else {
       throw .tooLong(
-        file: map.name,
+        file: file.name,
         what: "header",
         byteCount: headerLength,
         limit: headerLimit
       )
     }
     guard headerLength <= byteCount - 8 else {
-      throw .truncated(file: map.name, byteCount: byteCount, needed: headerLength + 8)
+      throw .truncated(file: file.name, byteCount: byteCount, needed: headerLength + 8)
     }
-    guard headerLength > 0, map.bytes[8] == UInt8(ascii: "{") else {
-      throw .invalidJSON(file: map.name, reason: "the header does not begin with '{'")
+    guard headerLength > 0, try file.bytes(8..<9) == [UInt8(ascii: "{")] else {
+      throw .invalidJSON(file: file.name, reason: "the header does not begin with '{'")
     }
     return 8 + Int(headerLength)
   }
 
   private static func checkCoverage(
     _ tensors: [String: Tensor],
-    dataStart: Int,
-    map: MappedFile
+    data: Range<Int>,
+    file: String
   ) throws(FileError) {
-    var end = dataStart
+    var end = data.lowerBound
     let byOffset = tensors.values.sorted {
       ($0.byteRange.lowerBound, $0.byteRange.upperBound)
         < ($1.byteRange.lowerBound, $1.byteRange.upperBound)
+    }
+    let hole = { (next: Int) in
+      FileError.hole(file: file, offset: end - data.lowerBound, next: next - data.lowerBound)
     }
     for tensor in byOffset {
       let range = tensor.byteRange
       guard range.lowerBound >= end else {
         throw .invalidTensor(
-          file: map.name,
+          file: file,
           tensor: tensor.name,
           reason: "its bytes overlap another tensor's"
         )
       }
-      guard range.lowerBound == end else {
-        throw .hole(file: map.name, offset: end - dataStart, next: range.lowerBound - dataStart)
-      }
+      guard range.lowerBound == end else { throw hole(range.lowerBound) }
       end = range.upperBound
     }
-    guard end == map.bytes.count else {
-      throw .hole(file: map.name, offset: end - dataStart, next: map.bytes.count - dataStart)
-    }
+    guard end == data.upperBound else { throw hole(data.upperBound) }
   }
 }
 

@@ -19,10 +19,11 @@ package final class SafetensorsWriter {
   package init(
     path: String,
     tensors: [SafetensorsFile.Entry],
-    metadata: [String: String]
+    metadata: [String: String],
+    calls: FileCalls = .system
   ) throws(FileError) {
     self.path = path
-    file = try PageFile.successor(of: path)
+    file = try PageFile.successor(of: path, mode: 0o666, calls: calls)
     do {
       try append([UInt8](SafetensorsFile.header(of: tensors, metadata: metadata)))
     } catch let error as FileError {

@@ -1,4 +1,5 @@
 import Foundation
+import NibbleEval
 import NibbleKV
 import Synchronization
 import Testing
@@ -10,6 +11,8 @@ import Testing
 @Suite(.serialized) struct ServerLoadTests {
   @Test(arguments: ["rotated:4@mean=removed", "k=int8+v=trellis:3", "float16"])
   func everySequenceIsWhatItsHistoryMakesIt(policy: String) async throws {
+    ResidentMemory.resetPeak()
+    let before = try ResidentMemory.current()
     let seconds = ProcessInfo.processInfo.environment["NIBBLE_LOAD_SECONDS"].flatMap(Double.init)
     let load = try ServerLoad(policy: Policy(argument: policy))
     let end = ContinuousClock.now + .seconds((seconds ?? 6) / 3)
@@ -18,6 +21,8 @@ import Testing
         group.addTask { load.work(seed: UInt64(worker), until: end) }
       }
     }
+    // Of the whole process: what else is tested at the same time counts, and so do the load's own rows.
+    let resident = try ResidentMemory.peak() - before
     let limit = try #require(load.cache.budget.byteLimit)
     let figures = load.figures.withLock { $0 }
     #expect(figures.mostHeldBytes <= limit)
@@ -28,6 +33,7 @@ import Testing
     print(
       "server load \(policy): \(figures.steps) steps, \(figures.refusals) refused, "
         + "\(figures.givenUp) given up, \(figures.mostHeldBytes) of \(limit) bytes held at most, "
+        + "\(resident) resident beyond what the process had, "
         + "\(load.cache.statistics.diskBytes) on disk"
     )
   }

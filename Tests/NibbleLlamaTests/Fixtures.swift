@@ -27,7 +27,7 @@ enum Fixtures {
     let file = try SafetensorsFile(path: path(name) + "/expected.safetensors")
     let tokens = try #require(file.tensors["tokens"])
     let logits = try #require(file.tensors["logits"])
-    return (file.floats(of: tokens).map { Int($0) }, file.floats(of: logits))
+    return (try file.floats(of: tokens).map { Int($0) }, try file.floats(of: logits))
   }
 
   /// The tokenizer file of a fixture; the embedded model's stands with the model.
@@ -36,9 +36,11 @@ enum Fixtures {
     return try path("tokenizers/\(name).json")
   }
 
-  static let harbour = URL(fileURLWithPath: #filePath)
+  private static let root = URL(fileURLWithPath: #filePath)
     .deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
-    .appendingPathComponent("Examples/Models/harbour-3m").path
+  static let harbour = root.appendingPathComponent("Examples/Models/harbour-3m").path
+  /// Sessions for other programs, and calibrations of theirs.
+  static let sessions = root.appendingPathComponent("Specs/vectors/sessions").path
 }
 
 /// A directory that is gone with the object.

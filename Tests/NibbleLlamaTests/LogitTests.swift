@@ -17,7 +17,7 @@ struct LogitTests {
   @Test(
     "in one prefill",
     arguments: Fixtures.checkpoints,
-    [WeightResidency.automatic, .mapped]
+    [WeightResidency.automatic, .packed]
   )
   func prefill(name: String, residency: WeightResidency) throws {
     let model = try LlamaModel(directory: Fixtures.directory(name), residency: residency)

@@ -1,5 +1,8 @@
 import Foundation
+import MutationSupport
 import NibbleGenerate
+import NibbleKV
+import Synchronization
 import Testing
 
 @testable import NibbleFiles
@@ -39,15 +42,15 @@ struct SafetensorsTests {
       let file = try load(SafetensorsBytes.file(header: padded, data: data))
       let half = try #require(file.tensors["half"])
       #expect(
-        file.floats(of: half) == [
+        try file.floats(of: half) == [
           0, -0.0, 1, -2, 65_504, 0x1p-14, 0x1p-24, -0x1.FF8p-15, -.infinity,
         ]
       )
-      #expect(file.floats(of: half)[1].sign == .minus)
+      #expect(try file.floats(of: half)[1].sign == .minus)
       let brain = try #require(file.tensors["brain"])
-      #expect(file.floats(of: brain) == [1, -3, Float(bitPattern: 0x7F7F_0000)])
+      #expect(try file.floats(of: brain) == [1, -3, Float(bitPattern: 0x7F7F_0000)])
       let single = try #require(file.tensors["single"])
-      #expect(file.floats(of: single) == singles)
+      #expect(try file.floats(of: single) == singles)
       #expect(file.tensors["empty"]?.shape == [0, 4])
     }
   }
@@ -157,17 +160,147 @@ struct SafetensorsTests {
     #expect(throws: FileError.self) { try load(whole + Data([0])) }
   }
 
-  @Test("A header with damaged bytes never traps")
-  func damage() throws {
-    let url = URL(fileURLWithPath: try Fixtures.path("qwen2-f16/model.safetensors"))
-    let whole = try Data(contentsOf: url)
-    var generator = SplitMix64(seed: 7)
-    for _ in 0..<200 {
-      var damaged = whole
-      damaged[Int.random(in: 0..<3_000, using: &generator)] =
-        UInt8.random(in: 0...255, using: &generator)
-      _ = try? load(damaged)
+  @Test("Mutated files are refused or read")
+  func mutatedFiles() throws {
+    let checkpoint = try Fixtures.path("qwen2-f16/model.safetensors")
+    let calibration = Fixtures.sessions + "/model.calibration"
+    let path = directory.path + "/mutated"
+    var random = SplitMix64(seed: 7)
+    for original in [checkpoint, calibration] {
+      let whole = [UInt8](try Data(contentsOf: URL(fileURLWithPath: original)))
+      var report = MutationReport(
+        of: "safetensors, \(URL(fileURLWithPath: original).lastPathComponent)"
+      )
+      for _ in 0..<MutationReport.count(orElse: 1_000) / 2 {
+        let bytes = Self.mutated(whole, using: &random)
+        try Data(bytes).write(to: URL(fileURLWithPath: path))
+        report.add(byteCount: bytes.count) {
+          let file = try SafetensorsFile(path: path)
+          for tensor in file.tensors.values where tensor.element.isWeight {
+            _ = try file.floats(of: tensor)
+          }
+          if original == calibration { _ = try Calibration(path: path) }
+        }
+      }
+      print(report)
+      #expect(report.read > 0 && report.refused > report.read / 10)
+      #expect(report.mostBytes <= 64 << 20)
     }
+  }
+
+  private static func mutated(_ whole: [UInt8], using random: inout SplitMix64) -> [UInt8] {
+    var bytes = whole
+    let length = Int(bytes[0]) + Int(bytes[1]) << 8
+    switch Int.random(in: 0..<6, using: &random) {
+    case 0: Mutation.cut(&bytes, using: &random)
+    case 1: Mutation.change(&bytes, in: 0..<8, using: &random)
+    case 2: Mutation.change(&bytes, in: 8..<8 + length, using: &random)
+    default:
+      Mutation.changeText(&bytes, in: 8..<8 + length, using: &random)
+      // As long as the header says, so that what stands there is looked at.
+      let count = length + bytes.count - whole.count
+      withUnsafeBytes(of: UInt64(count).littleEndian) { bytes.replaceSubrange(0..<8, with: $0) }
+    }
+    return bytes
+  }
+
+  @Test("A file that is cut off while it is in use is an error")
+  func cutOffInUse() throws {
+    let path = directory.path + "/model.safetensors"
+    let whole = try Data(
+      contentsOf: URL(fileURLWithPath: Fixtures.path("qwen2-f16/model.safetensors"))
+    )
+    let file = try load(whole)
+    let last = try #require(
+      file.tensors.values.max { $0.byteRange.upperBound < $1.byteRange.upperBound }
+    )
+    #expect(truncate(path, off_t(last.byteRange.upperBound - 1)) == 0)
+    let error = #expect(throws: FileError.self) { try file.floats(of: last) }
+    guard case .truncated = error else {
+      Issue.record("\(String(describing: error))")
+      return
+    }
+  }
+
+  @Test(
+    "A model goes on when its files are cut off",
+    arguments: [WeightResidency.packed, .widened]
+  )
+  func modelsOwnTheirWeights(residency: WeightResidency) throws {
+    let source = try Fixtures.path("qwen2-f16")
+    for name in try FileManager.default.contentsOfDirectory(atPath: source) {
+      try FileManager.default.copyItem(
+        atPath: "\(source)/\(name)",
+        toPath: "\(directory.path)/\(name)"
+      )
+    }
+    let model = try LlamaModel(
+      directory: ModelDirectory(path: directory.path),
+      residency: residency
+    )
+    #expect(truncate(directory.path + "/model.safetensors", 10) == 0)
+    let (tokens, expected) = try Fixtures.expected("qwen2-f16")
+    let store = ReferenceCache(shape: model.shape)
+    let logits = try model.forward(tokens: tokens, store: store, logits: .all)
+    #expect(LogitTests.relativeError(logits, expected) < 1e-3)
+  }
+
+  @Test("Short and interrupted calls")
+  func slowDisks() throws {
+    let count = Mutex(0)
+    let isInterrupted: @Sendable () -> Bool = {
+      errno = EINTR
+      return count.withLock {
+        $0 += 1
+        return $0 % 2 == 1
+      }
+    }
+    var calls = FileCalls.system
+    calls.read = { isInterrupted() ? -1 : FileCalls.system.read($0, $1, min($2, 7), $3) }
+    calls.write = { isInterrupted() ? -1 : FileCalls.system.write($0, $1, min($2, 7), $3) }
+    calls.sync = { isInterrupted() ? -1 : FileCalls.system.sync($0) }
+    let path = directory.path + "/slow.safetensors"
+    let tensor = SafetensorsFile.Content(name: "a", shape: [3], values: [1, 2, .pi])
+    try SafetensorsFile.write([tensor], metadata: [:], to: path, calls: calls)
+    let file = try SafetensorsFile(path: path, calls: calls)
+    #expect(try file.floats("a", shape: [3]) == tensor.values)
+  }
+
+  @Test("A file that cannot be written leaves the old one", arguments: ["write", "sync", "rename"])
+  func failedWrites(call: String) throws {
+    let path = directory.path + "/old.safetensors"
+    let old = SafetensorsFile.Content(name: "a", shape: [1], values: [1])
+    try SafetensorsFile.write([old], metadata: [:], to: path)
+    var calls = FileCalls.system
+    switch call {
+    case "write":
+      calls.write = { _, _, _, _ in
+        errno = ENOSPC
+        return -1
+      }
+    case "sync":
+      calls.sync = { _ in
+        errno = ENOSPC
+        return -1
+      }
+    default:
+      calls.rename = { _, _ in
+        errno = ENOSPC
+        return -1
+      }
+    }
+    let new = SafetensorsFile.Content(name: "a", shape: [1], values: [2])
+    let error = #expect(throws: FileError.self) {
+      try SafetensorsFile.write([new], metadata: [:], to: path, calls: calls)
+    }
+    guard case .unwritable = error else {
+      Issue.record("\(String(describing: error))")
+      return
+    }
+    #expect(try SafetensorsFile(path: path).floats("a", shape: [1]) == [1])
+    #expect(
+      try FileManager.default.contentsOfDirectory(atPath: directory.path) == ["old.safetensors"]
+    )
   }
 
   @Test("Directories and missing files are errors")

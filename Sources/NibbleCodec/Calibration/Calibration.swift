@@ -102,7 +102,7 @@ extension Calibration {
     do {
       try self.init(fingerprint: words.fingerprint, heads: heads, tokenCount: words.tokens)
     } catch {
-      throw .wrongContent(file: file.map.name, reason: "\(error)")
+      throw .wrongContent(file: file.name, reason: "\(error)")
     }
   }
 
@@ -188,7 +188,7 @@ extension Calibration {
         )
       } catch {
         throw .wrongContent(
-          file: file.map.name,
+          file: file.name,
           reason: "layer \(layer), KV head \(head), \(side.rawValue): \(error)"
         )
       }
@@ -202,7 +202,7 @@ extension Calibration {
     var fingerprint: String?
 
     init(_ file: SafetensorsFile) throws(FileError) {
-      let name = file.map.name
+      let name = file.name
       guard file.metadata["format"] == Calibration.formatName else {
         throw .wrongContent(file: name, reason: "it is not a calibration")
       }

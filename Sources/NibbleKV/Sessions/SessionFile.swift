@@ -17,10 +17,7 @@ package final class SessionFile: Sendable {
   /// - Throws: ``FileError`` that says what is wrong and where.
   /// - Complexity: O(bytes of the index), which takes one entry for each page and each token.
   package init(path: String, calls: FileCalls = .system) throws(FileError) {
-    // A pipe under that name must not make us wait for a writer.
-    file = try PageFile(path: path, flags: SystemFlags.readOnly, calls: calls)
-    status = try file.status()
-    guard status.isFile else { throw .unreadable(path: path, reason: "not a file") }
+    (file, status) = try PageFile.input(path: path, calls: calls)
     let choice = try Self.choose(from: file, byteCount: status.byteCount)
     superblock = choice.superblock
     passedOver = choice.passedOver

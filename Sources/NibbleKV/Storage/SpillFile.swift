@@ -60,26 +60,35 @@ final class SpillFile: Sendable {
     let stored = block?.bytes.count ?? bytes.count
     let offset = try take(stored, pageBytes: bytes.count)
     do throws(FileError) {
+      let checksum: PageChecksum
       if let block {
-        try block.bytes.span.withUnsafeBytes { source throws(FileError) in
-          try file.write(source, at: offset)
+        checksum = try block.bytes.span.withUnsafeBytes { source throws(FileError) in
+          try write(source, at: offset)
         }
       } else {
-        try file.write(bytes, at: offset)
+        checksum = try write(bytes, at: offset)
       }
+      return StoredPage(
+        file: file,
+        offset: offset,
+        storedBytes: stored,
+        byteCount: bytes.count,
+        encoding: block?.encoding ?? .raw,
+        checksum: checksum,
+        spill: self
+      )
     } catch {
       free(offset..<offset + stored, pageBytes: bytes.count)
       throw .file(error)
     }
-    return StoredPage(
-      file: file,
-      offset: offset,
-      storedBytes: stored,
-      byteCount: bytes.count,
-      encoding: block?.encoding ?? .raw,
-      checksum: nil,
-      spill: self
-    )
+  }
+
+  private func write(
+    _ bytes: UnsafeRawBufferPointer,
+    at offset: Int
+  ) throws(FileError) -> PageChecksum {
+    try file.write(bytes, at: offset)
+    return PageChecksum(of: bytes)
   }
 
   /// Takes back the space of a page.

@@ -14,9 +14,10 @@ final class StoredPage: Sendable {
   /// Bytes of the page.
   let byteCount: Int
   let encoding: LosslessBlock.Encoding
-  /// Of the stored bytes; `nil` where nobody else can have changed them.
-  let checksum: PageChecksum?
-  private let isVerified: Atomic<Bool>
+  /// Of the stored bytes. Those of a disk tier have one as well: a disk may turn out to be full, or to fail, when a write has long
+  /// returned.
+  let checksum: PageChecksum
+  private let isVerified = Atomic(false)
   private let spill: SpillFile?
   private let resident = Mutex(Resident())
 
@@ -30,7 +31,7 @@ final class StoredPage: Sendable {
     storedBytes: Int,
     byteCount: Int,
     encoding: LosslessBlock.Encoding,
-    checksum: PageChecksum?,
+    checksum: PageChecksum,
     spill: SpillFile? = nil
   ) {
     self.file = file
@@ -40,7 +41,6 @@ final class StoredPage: Sendable {
     self.encoding = encoding
     self.checksum = checksum
     self.spill = spill
-    isVerified = Atomic(checksum == nil)
   }
 
   deinit { spill?.free(offset..<offset + storedBytes, pageBytes: byteCount) }

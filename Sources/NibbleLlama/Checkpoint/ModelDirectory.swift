@@ -35,7 +35,7 @@ public struct ModelDirectory: Sendable {
     return try BytePairTokenizer(path: file("tokenizer.json"), endTokens: endTokens)
   }
 
-  /// Maps the weights.
+  /// Opens the weights; they are read when they are asked for.
   func weights() throws(CheckpointError) -> CheckpointTensors {
     let index = "model.safetensors.index.json"
     guard exists(index) else {
@@ -66,7 +66,7 @@ public struct ModelDirectory: Sendable {
     _ type: Value.Type,
     _ name: String
   ) throws(CheckpointError) -> Value {
-    try reading { () throws(FileError) in try MappedFile.json(type, path: file(name)) }
+    try reading { () throws(FileError) in try readJSON(type, path: file(name)) }
   }
 
   private func safetensors(_ name: String) throws(CheckpointError) -> SafetensorsFile {

@@ -17,7 +17,9 @@ extension ModelConfiguration {
   ///
   /// That is the configuration of attention, and of every tensor its name, type, shape and the first and last 4,096 bytes, in the
   /// order of names. So a fine-tuned model differs, without reading gigabytes.
-  func shape(named tensors: CheckpointTensors) -> ModelShape {
+  ///
+  /// - Throws: ``CheckpointError`` if the weights cannot be read.
+  func shape(named tensors: CheckpointTensors) throws(CheckpointError) -> ModelShape {
     var hash = SHA256()
     let words = [
       family.rawValue, "\(shape.layers) \(shape.queryHeads) \(shape.kvHeads) \(shape.headDim)",
@@ -29,9 +31,10 @@ extension ModelConfiguration {
       guard let (file, tensor) = tensors[name] else { continue }
       let line = "\n\(name) \(tensor.element.rawValue) \(tensor.shape)\n"
       hash.update(data: Data(line.utf8))
-      let bytes = file.map.bytes[tensor.byteRange]
-      hash.update(bufferPointer: UnsafeRawBufferPointer(rebasing: bytes.prefix(4_096)))
-      hash.update(bufferPointer: UnsafeRawBufferPointer(rebasing: bytes.suffix(4_096)))
+      for range in [tensor.byteRange.prefix(4_096), tensor.byteRange.suffix(4_096)] {
+        let bytes: [UInt8] = try reading { () throws(FileError) in try file.values(range) }
+        hash.update(data: bytes)
+      }
     }
     var named = shape
     named.fingerprint = hash.finalize().map { byte in

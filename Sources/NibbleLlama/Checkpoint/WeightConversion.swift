@@ -7,28 +7,22 @@ extension TensorElement {
   }
 }
 
-/// Widens stored weights to float32; little-endian machines only, like Swift's platforms.
+/// Widens 16-bit weights to float32; little-endian machines only, like Swift's platforms.
 enum WeightConversion {
-  /// Writes `output.count` values that begin at a byte of `bytes`.
-  ///
-  /// The bytes need not be aligned. Both ranges are checked by the caller.
+  /// Writes values from an index on, as many as the output holds.
   static func widen(
     _ element: TensorElement,
-    _ bytes: UnsafeRawPointer,
+    _ bytes: [UInt8],
+    from index: Int,
     into output: UnsafeMutableBufferPointer<Float>
   ) {
-    switch element {
-    case .float32:
-      UnsafeMutableRawBufferPointer(output)
-        .copyMemory(from: UnsafeRawBufferPointer(start: bytes, count: output.count * 4))
-    case .bfloat16:
-      for index in 0..<output.count {
-        let bits = bytes.loadUnaligned(fromByteOffset: index * 2, as: UInt16.self)
-        output[index] = Float(bitPattern: UInt32(bits) << 16)
-      }
-    default:
-      for index in 0..<output.count {
-        output[index] = half(bytes.loadUnaligned(fromByteOffset: index * 2, as: UInt16.self))
+    precondition(element == .bfloat16 || element == .float16)
+    precondition(2 * (index + output.count) <= bytes.count)
+    bytes.withUnsafeBytes { bytes in
+      for place in 0..<output.count {
+        let bits = bytes.loadUnaligned(fromByteOffset: 2 * (index + place), as: UInt16.self)
+        output[place] =
+          element == .bfloat16 ? Float(bitPattern: UInt32(bits) << 16) : half(bits)
       }
     }
   }

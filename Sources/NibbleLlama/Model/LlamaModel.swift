@@ -19,7 +19,7 @@ public final class LlamaModel: DecoderModel {
   ///
   /// - Parameters:
   ///   - directory: The directory with `config.json` and the weights.
-  ///   - residency: Where 16-bit weights live.
+  ///   - residency: How 16-bit weights are held.
   /// - Throws: ``CheckpointError``.
   public init(
     directory: ModelDirectory,
@@ -29,7 +29,7 @@ public final class LlamaModel: DecoderModel {
     MatrixProduct.prepare(parameters: configuration.parameterEstimate)
     name = directory.name
     let tensors = try directory.weights()
-    shape = configuration.shape(named: tensors)
+    shape = try configuration.shape(named: tensors)
     weights = try LlamaWeights(
       tensors: tensors,
       configuration: configuration,

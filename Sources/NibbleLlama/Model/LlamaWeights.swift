@@ -1,3 +1,4 @@
+import NibbleFiles
 import NibbleKV
 
 /// A matrix with its bias.
@@ -60,20 +61,20 @@ struct LlamaWeights: Sendable {
   }
 }
 
-/// Where 16-bit weights live while the model runs; float32 weights are used where they are mapped.
+/// How 16-bit weights are held while the model runs; float32 weights are held as they are.
 public enum WeightResidency: Hashable, Sendable {
-  /// Widened to float32 for models of up to 256 million parameters, mapped for larger ones.
+  /// Widened to float32 for models of up to 256 million parameters, packed for larger ones.
   case automatic
   /// Widened to float32 at load: twice the file in memory, the least work per token.
   case widened
-  /// In the map, widened block by block for each product: no memory, more work per token.
-  case mapped
+  /// As the file has them, widened block by block for each product: half the memory, more work per token.
+  case packed
 
   func widens(_ configuration: ModelConfiguration) -> Bool {
     switch self {
     case .automatic: configuration.parameterEstimate <= 256 << 20
     case .widened: true
-    case .mapped: false
+    case .packed: false
     }
   }
 }
@@ -94,7 +95,7 @@ private struct WeightLoader {
 
   func vector(_ name: String, _ count: Int) throws(CheckpointError) -> [Float] {
     let (file, tensor) = try tensors.tensor(name, shape: [count])
-    return file.floats(of: tensor)
+    return try reading { () throws(FileError) in try file.floats(of: tensor) }
   }
 
   func matrix(
@@ -103,13 +104,15 @@ private struct WeightLoader {
     _ columns: Int
   ) throws(CheckpointError) -> WeightMatrix {
     let (file, tensor) = try tensors.tensor(name, shape: [rows, columns])
-    return WeightMatrix(
-      file: file,
-      tensor: tensor,
-      rows: rows,
-      columns: columns,
-      isWidened: isWidened
-    )
+    return try reading { () throws(FileError) in
+      try WeightMatrix(
+        file: file,
+        tensor: tensor,
+        rows: rows,
+        columns: columns,
+        isWidened: isWidened
+      )
+    }
   }
 
   func linear(

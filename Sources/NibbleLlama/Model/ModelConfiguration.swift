@@ -50,7 +50,7 @@ public struct ModelConfiguration: Hashable, Sendable {
   ///   describes a model that this host cannot run.
   public init(path: String) throws(CheckpointError) {
     let file = try reading { () throws(FileError) in
-      try MappedFile.json(ConfigurationFile.self, path: path, limit: 16 << 20)
+      try readJSON(ConfigurationFile.self, path: path, limit: 16 << 20)
     }
     try self.init(file: file, name: (path as NSString).lastPathComponent)
   }

@@ -1,19 +1,17 @@
 import NibbleFiles
 
-/// A weight matrix, `[rows, columns]`: float32 in memory or in the map, or 16 bits in the map.
+/// A weight matrix, `[rows, columns]`: float32, or the 16 bits of the file.
 struct WeightMatrix: Sendable {
   private enum Storage: Sendable {
-    /// Widened when the model was loaded.
     case floats([Float])
-    /// In the file; float32 there only if it is aligned.
-    case mapped(SafetensorsFile, SafetensorsFile.Tensor)
+    case packed([UInt8], TensorElement)
   }
 
   let rows: Int
   let columns: Int
   private let storage: Storage
 
-  /// Values that are widened at a time when 16-bit weights stay in the map.
+  /// Values that are widened at a time when 16-bit weights stay as they are.
   private static let blockValues = 1 << 18
 
   init(
@@ -22,15 +20,14 @@ struct WeightMatrix: Sendable {
     rows: Int,
     columns: Int,
     isWidened: Bool
-  ) {
+  ) throws(FileError) {
     precondition(tensor.byteRange.count * 8 == rows * columns * tensor.element.bitCount)
     self.rows = rows
     self.columns = columns
-    let isAligned = tensor.byteRange.lowerBound % MemoryLayout<Float>.alignment == 0
-    let isDirect = tensor.element == .float32 && isAligned
     storage =
-      isDirect || (tensor.element != .float32 && !isWidened)
-      ? .mapped(file, tensor) : .floats(file.floats(of: tensor))
+      isWidened || tensor.element == .float32
+      ? .floats(try file.floats(of: tensor))
+      : .packed(try file.values(tensor.byteRange), tensor.element)
   }
 
   /// Multiplies `[tokens, columns]` by the matrix into `[tokens, rows]`.
@@ -66,8 +63,8 @@ struct WeightMatrix: Sendable {
     switch storage {
     case .floats(let values):
       for column in 0..<columns { output[column] = values[row * columns + column] }
-    case .mapped(let file, let tensor):
-      file.widen(tensor, from: row * columns, into: output)
+    case .packed(let bytes, let element):
+      WeightConversion.widen(element, bytes, from: row * columns, into: output)
     }
   }
 
@@ -78,15 +75,13 @@ struct WeightMatrix: Sendable {
       values.withUnsafeBufferPointer { values in
         if let start = values.baseAddress { body(0..<rows, start) }
       }
-    case .mapped(let file, let tensor) where tensor.element == .float32:
-      file.withFloats(of: tensor) { body(0..<rows, $0) }
-    case .mapped(let file, let tensor):
+    case .packed(let bytes, let element):
       let blockRows = min(rows, max(1, Self.blockValues / columns))
       withUnsafeTemporaryAllocation(of: Float.self, capacity: blockRows * columns) { buffer in
         for first in stride(from: 0, to: rows, by: blockRows) {
           let block = first..<min(first + blockRows, rows)
           let values = UnsafeMutableBufferPointer(rebasing: buffer[..<(block.count * columns)])
-          file.widen(tensor, from: first * columns, into: values)
+          WeightConversion.widen(element, bytes, from: first * columns, into: values)
           if let start = values.baseAddress { body(block, UnsafePointer(start)) }
         }
       }
@@ -96,34 +91,14 @@ struct WeightMatrix: Sendable {
 
 extension SafetensorsFile {
   /// All values of a weight tensor.
-  func floats(of tensor: Tensor) -> [Float] {
-    let count = tensor.byteRange.count * 8 / tensor.element.bitCount
+  func floats(of tensor: Tensor) throws(FileError) -> [Float] {
+    if tensor.element == .float32 { return try values(tensor.byteRange) }
+    let bytes: [UInt8] = try values(tensor.byteRange)
+    let count = bytes.count * 8 / tensor.element.bitCount
     return [Float](unsafeUninitializedCapacity: count) { buffer, initialized in
-      widen(tensor, from: 0, into: UnsafeMutableBufferPointer(rebasing: buffer[..<count]))
+      let target = UnsafeMutableBufferPointer(rebasing: buffer[..<count])
+      WeightConversion.widen(tensor.element, bytes, from: 0, into: target)
       initialized = count
     }
-  }
-
-  /// Values of a weight tensor from an index on, as many as the output holds.
-  func widen(
-    _ tensor: Tensor,
-    from index: Int,
-    into output: UnsafeMutableBufferPointer<Float>
-  ) {
-    let start = index * tensor.element.bitCount / 8
-    let byteCount = output.count * tensor.element.bitCount / 8
-    precondition(tensor.element.isWeight && start + byteCount <= tensor.byteRange.count)
-    guard output.count > 0, let bytes = map.bytes.baseAddress else { return }
-    WeightConversion.widen(
-      tensor.element,
-      bytes + tensor.byteRange.lowerBound + start,
-      into: output
-    )
-  }
-
-  /// The floats of an aligned float32 tensor, in the map.
-  func withFloats(of tensor: Tensor, _ body: (UnsafePointer<Float>) -> Void) {
-    guard let bytes = map.bytes.baseAddress else { return }
-    body((bytes + tensor.byteRange.lowerBound).assumingMemoryBound(to: Float.self))
   }
 }

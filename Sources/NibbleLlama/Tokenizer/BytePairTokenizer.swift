@@ -27,7 +27,7 @@ public struct BytePairTokenizer: TextTokenizer {
   /// - Throws: ``CheckpointError``.
   public init(path: String, endTokens: Set<Int> = []) throws(CheckpointError) {
     let file = try reading { () throws(FileError) in
-      try MappedFile.json(TokenizerFile.self, path: path)
+      try readJSON(TokenizerFile.self, path: path)
     }
     let name = (path as NSString).lastPathComponent
     try self.init(file: file, name: name, endTokens: endTokens)

@@ -13,9 +13,11 @@ bool test_can_count_allocations(void);
 void test_watch_thread(bool is_watched);
 // Allocations of all watched threads so far: calls of malloc, calloc, realloc and the like.
 long test_allocations(void);
-// Bytes of the largest allocation of the calling thread since the last call; it need not be
-// watched.
-size_t test_largest_allocation(void);
+// Whether test_peak_bytes means anything: with glibc, or under a sanitizer.
+bool test_can_measure_allocations(void);
+// The most bytes that the calling thread held at once since its last call of this, beyond those
+// that it held then; it need not be watched.
+size_t test_peak_bytes(void);
 
 // Calls `body` in a fork of this process. Whether it returned true within `seconds`.
 bool test_in_fork(bool (*body)(void *context), void *context, unsigned seconds);

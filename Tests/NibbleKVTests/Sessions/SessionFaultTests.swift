@@ -1,5 +1,6 @@
 import Foundation
 import NibbleFiles
+import Synchronization
 import Testing
 
 @testable import NibbleKV
@@ -71,14 +72,59 @@ import Darwin
     try expectIntact(old, sequence)
   }
 
-  @Test func slowDisksWriteAndReadLittleAtATime() throws {
-    var calls = FileCalls.system
-    calls.write = { FileCalls.system.write($0, $1, min($2, 1_000), $3) }
-    calls.read = { FileCalls.system.read($0, $1, min($2, 777), $3) }
+  /// Folders that may not be written to, disks that turn out to be full when all was written, names that cannot be given.
+  @Test(arguments: [
+    (Faults.Call.open, EACCES), (.open, EROFS), (.sync, ENOSPC), (.sync, EDQUOT),
+    (.rename, EACCES), (.rename, ENOSPC),
+  ])
+  func reasonsAreTold(call: Faults.Call, reason: Int32) throws {
+    let old = try test.cache().makeSequence()
+    try old.append(0..<200, of: test.rows)
+    // A save that appends gives no name.
+    for appends in call == .rename ? [false] : [true, false] {
+      try? FileManager.default.removeItem(atPath: path)
+      let changed = try changed()
+      let sequence = appends ? changed : changed.fork()
+      let faults = Faults()
+      faults.fail(call, with: reason)
+      let error = fileError { try sequence.save(to: path, options: options(faults.calls)) }
+      guard case .unwritable(let place, text(reason)) = error else {
+        Issue.record("\(String(describing: error))")
+        continue
+      }
+      #expect(place.hasPrefix(path))
+      try expectIntact(old, sequence)
+    }
+  }
+
+  @Test func slowDisksWriteAndReadLittleAtATimeAndSignalsComeInBetween() throws {
+    let faults = Faults()
+    faults.mostBytes.store(777, ordering: .relaxed)
+    faults.isInterrupted.store(true, ordering: .relaxed)
     let sequence = try changed()
-    try sequence.save(to: path, options: options(calls))
-    let restored = try test.cache().restoreSequence(from: path, calls: calls)
-    try expectEqual(restored, sequence)
+    try sequence.save(to: path, options: options(faults.calls))
+    let again = sequence.fork()
+    try again.save(to: folder.file("b"), options: options(faults.calls))
+    for path in [path, folder.file("b")] {
+      let restored = try test.cache().restoreSequence(from: path, calls: faults.calls)
+      try expectEqual(restored, sequence)
+    }
+  }
+
+  @Test func aFolderThatGoes() throws {
+    let sequence = try changed()
+    try FileManager.default.removeItem(atPath: folder.path)
+    guard case .unwritable = fileError({ try sequence.save(to: path) }) else {
+      Issue.record("saved")
+      return
+    }
+    try FileManager.default.createDirectory(atPath: folder.path, withIntermediateDirectories: true)
+    try sequence.save(to: path)
+    try expectEqual(
+      try test.cache().restoreSequence(from: path),
+      sequence,
+      goingOnWith: test.rows
+    )
   }
 
   /// Every call that may fail does, one after the other; then the file has one of the two sessions.

@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# What uses a cache from many threads, under the thread sanitizer: sequences side by side, a server's load, prefixes, the disk tier,
+# sessions, workers. Any report of a race fails.
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+source "$root/scripts/common.sh"
+cd "$root"
+
+export TSAN_OPTIONS=${TSAN_OPTIONS:-halt_on_error=0:exitcode=66:second_deadlock_stack=1}
+# Kills fork the process, which the sanitizer does not follow.
+NIBBLE_SANITIZER=thread scripts/test.sh \
+  --filter 'Concurrency|ServerLoad|Prefix|Disk|Session|Workers|Budget|Batch|Fork|Telemetry|Window' \
+  --skip 'SessionKill|SessionFuzz'
