@@ -15,6 +15,7 @@ package final class SafetensorsWriter {
   ///   - path: The file.
   ///   - tensors: What will be appended, in this order.
   ///   - metadata: The words of the header.
+  ///   - calls: The system calls.
   /// - Throws: ``FileError/unwritable(path:reason:)``.
   package init(
     path: String,

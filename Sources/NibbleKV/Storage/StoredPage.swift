@@ -14,8 +14,9 @@ final class StoredPage: Sendable {
   /// Bytes of the page.
   let byteCount: Int
   let encoding: LosslessBlock.Encoding
-  /// Of the stored bytes. Those of a disk tier have one as well: a disk may turn out to be full, or to fail, when a write has long
-  /// returned.
+  /// Of the stored bytes.
+  ///
+  /// Those of a disk tier have one as well: a disk may turn out to be full, or to fail, when a write has long returned.
   let checksum: PageChecksum
   private let isVerified = Atomic(false)
   private let spill: SpillFile?
