@@ -9,7 +9,9 @@ import Darwin
 
 /// Memory for pages: slabs of huge pages, which pages of all sizes share.
 ///
-/// A page that becomes smaller with age leaves room for others, whatever their sizes are.
+/// A slab begins with pages of one size: most sizes come again, and what a smaller page leaves of a larger one's room may suit nobody.
+/// Only where much is free, or the budget is exhausted, do others go there; then a page
+/// that became smaller with age leaves room for others, whatever their sizes are.
 ///
 /// Slabs and the working memory of attention are accounted here, so this is where the budget is kept.
 final class PagePool: Sendable {
@@ -25,6 +27,10 @@ final class PagePool: Sendable {
     var heldBytes = 0
     var pageCount = 0
     var slabs: [Slab] = []
+    /// Bytes of slabs that no page has.
+    var freeBytes = 0
+    /// Bytes of slabs.
+    var slabBytes = 0
   }
 
   init(budget: ByteBudget, telemetry: Telemetry = Telemetry()) {
@@ -105,8 +111,7 @@ final class PagePool: Sendable {
     // A slab without pages goes back to the system, outside the lock.
     let emptied: Slab? = state.withLock { state in
       state.pageCount -= 1
-      place.release()
-      return state.removeIfEmpty(place.slab)
+      return state.release(place)
     }
     if emptied != nil { telemetry.memoryBytes.note { heldBytes } }
   }
@@ -122,17 +127,24 @@ final class PagePool: Sendable {
     do throws(KVError) {
       // Large pages first: what is left suits small ones.
       for (byteCount, count) in wanted.sorted(by: { $0.key > $1.key }) {
-        var taken = state.take(count, of: byteCount)
-        places[byteCount] = taken
-        guard taken.count < count else { continue }
-        try addSlabs(for: count - taken.count, of: byteCount, to: &state, budget: budget)
-        taken += state.take(count - taken.count, of: byteCount)
-        places[byteCount] = taken
+        places[byteCount] = state.take(count, of: byteCount)
+        let missing = count - (places[byteCount]?.count ?? 0)
+        guard missing > 0 else { continue }
+        do throws(KVError) {
+          try addSlabs(for: missing, of: byteCount, to: &state, budget: budget)
+          places[byteCount]? += state.take(missing, of: byteCount)
+        } catch {
+          guard case .budgetExceeded = error else { throw error }
+          places[byteCount]? += state.take(missing, of: byteCount, anywhere: true)
+          let missing = count - (places[byteCount]?.count ?? 0)
+          guard missing > 0 else { continue }
+          try addSlabs(for: missing, of: byteCount, to: &state, budget: budget)
+          places[byteCount]? += state.take(missing, of: byteCount)
+        }
       }
     } catch {
       for place in places.values.joined() {
-        place.release()
-        _ = state.removeIfEmpty(place.slab)
+        _ = state.release(place)
       }
       throw error
     }
@@ -152,13 +164,15 @@ final class PagePool: Sendable {
     try check(slabs * slabBytes, heldBytes: state.heldBytes, budget: budget)
     var mapped: [Slab] = []
     for _ in 0..<slabs {
-      guard let slab = Slab(byteCount: slabBytes) else {
+      guard let slab = Slab(byteCount: slabBytes, pageBytes: pageBytes) else {
         throw .outOfMemory(bytes: slabs * slabBytes)
       }
       mapped.append(slab)
     }
     state.slabs += mapped
     state.heldBytes += slabs * slabBytes
+    state.slabBytes += slabs * slabBytes
+    state.freeBytes += slabs * slabBytes
   }
 
   private static func check(_ bytes: Int, heldBytes: Int, budget: ByteBudget) throws(KVError) {
@@ -168,24 +182,36 @@ final class PagePool: Sendable {
 }
 
 extension PagePool.State {
-  /// Takes up to `count` pages from the slabs that there are.
-  fileprivate mutating func take(_ count: Int, of byteCount: Int) -> [Place] {
+  /// Takes up to `count` pages from the slabs that there are; from those of other sizes if `anywhere`, or without a word if more than an
+  /// eighth of all is free.
+  fileprivate mutating func take(_ count: Int, of byteCount: Int, anywhere: Bool? = nil) -> [Place]
+  {
     var places: [Place] = []
-    for slab in slabs {
-      while places.count < count, let offset = slab.space.take(byteCount) {
-        places.append(Place(slab: slab, offset: offset, byteCount: byteCount))
+    func take(from slabs: some Sequence<Slab>) {
+      for slab in slabs {
+        while places.count < count, let offset = slab.space.take(byteCount) {
+          places.append(Place(slab: slab, offset: offset, byteCount: byteCount))
+        }
+        if places.count == count { break }
       }
-      if places.count == count { break }
     }
+    take(from: slabs.lazy.filter { $0.pageBytes == byteCount })
+    if places.count < count, anywhere ?? (freeBytes > slabBytes / 8) { take(from: slabs) }
+    freeBytes -= places.count * byteCount
     return places
   }
 
-  /// Takes a slab out that has no pages any more.
-  fileprivate mutating func removeIfEmpty(_ slab: Slab) -> Slab? {
+  /// Gives a page's room back; a slab without pages is taken out and returned.
+  fileprivate mutating func release(_ place: Place) -> Slab? {
+    let slab = place.slab
+    slab.space.release(place.offset..<place.offset + place.byteCount)
+    freeBytes += place.byteCount
     guard slab.space.isEmpty, let position = slabs.firstIndex(where: { $0 === slab }) else {
       return nil
     }
     heldBytes -= slab.byteCount
+    slabBytes -= slab.byteCount
+    freeBytes -= slab.byteCount
     return slabs.remove(at: position)
   }
 }
@@ -195,9 +221,6 @@ private struct Place: Sendable {
   let slab: Slab
   let offset: Int
   let byteCount: Int
-
-  /// Under the pool's lock.
-  func release() { slab.space.release(offset..<offset + byteCount) }
 }
 
 /// One page: in memory that goes back to its pool when the last sequence lets go of it, or in a file, or neither, if it was
@@ -280,10 +303,13 @@ final class Page: @unchecked Sendable {
 private final class Slab: @unchecked Sendable {
   let base: UnsafeMutableRawPointer
   let byteCount: Int
+  /// The size of the pages that it was added for.
+  let pageBytes: Int
   var space: Space
 
-  init?(byteCount: Int) {
+  init?(byteCount: Int, pageBytes: Int) {
     self.byteCount = byteCount
+    self.pageBytes = pageBytes
     space = Space(limit: byteCount)
     guard let base = Self.map(byteCount) else { return nil }
     self.base = base
