@@ -16,19 +16,6 @@ public enum IndexSelection: Hashable, Sendable {
 }
 
 extension IndexSelection {
-  /// Ascending indices as ranges.
-  static func ranges(of indices: [Int]) -> [ClosedRange<Int>] {
-    var ranges: [ClosedRange<Int>] = []
-    for index in indices {
-      if let last = ranges.last, last.upperBound + 1 == index {
-        ranges[ranges.count - 1] = last.lowerBound...index
-      } else {
-        ranges.append(index...index)
-      }
-    }
-    return ranges
-  }
-
   /// Selections of ascending indices out of `count`; `all` where they are all of them.
   package static func covering(_ indices: [Int], of count: Int) -> [IndexSelection] {
     indices.count == count ? [.all] : ranges(of: indices).map(IndexSelection.range)
@@ -45,6 +32,27 @@ extension IndexSelection: CustomStringConvertible {
     case .first(let count): "first \(count)"
     case .last(let count): "last \(count)"
     }
+  }
+}
+
+extension IndexSelection {
+  /// Ranges of `count` indices in the words of the policy file: `all`, or `0-1,30-31`.
+  package static func text(_ ranges: [ClosedRange<Int>], of count: Int) -> String {
+    if ranges == [0...(count - 1)] { return "\(IndexSelection.all)" }
+    return ranges.map { "\(IndexSelection.range($0))" }.joined(separator: ",")
+  }
+
+  /// Rising indices as the ranges that they make up.
+  package static func ranges(of indices: [Int]) -> [ClosedRange<Int>] {
+    var ranges: [ClosedRange<Int>] = []
+    for index in indices {
+      if let last = ranges.last, last.upperBound + 1 == index {
+        ranges[ranges.count - 1] = last.lowerBound...index
+      } else {
+        ranges.append(index...index)
+      }
+    }
+    return ranges
   }
 }
 
@@ -105,7 +113,8 @@ extension IndexSelection {
     let numbers = parts.compactMap { wholeNumber($0) }
     guard numbers.count == parts.count, (1...2).contains(parts.count) else {
       throw SelectionError(
-        "'\(text)' is no index; write one index such as 3, or a range such as 0-1, from 0 up"
+        "'\(text)' is no index",
+        advice: "write one index such as 3, or a range such as 0-1, from 0 up"
       )
     }
     guard numbers[0] <= numbers[parts.count - 1] else {
@@ -116,7 +125,10 @@ extension IndexSelection {
 
   private static func count(_ word: String, in text: String) throws(SelectionError) -> Int {
     guard let count = wholeNumber(word[...]), count > 0 else {
-      throw SelectionError("'\(text)' needs a count from 1 up, such as 'last 2'")
+      throw SelectionError(
+        "'\(text)' needs a count from 1 up",
+        advice: "write a number behind the word, such as 'last 2'"
+      )
     }
     return count
   }
@@ -127,14 +139,44 @@ extension IndexSelection {
 
   private static func unknown(_ text: String, _ words: [String]) -> SelectionError {
     if text.contains(",") {
-      return SelectionError("'\(text)' is no selection; several stand in a list", hint: "[\(text)]")
+      return SelectionError("'\(text)' is no selection, but several", hint: "[\(text)]")
     }
     let near = words.first.flatMap { nearest($0, among: Self.words) }
     let hint = near.map { ([$0] + words.dropFirst()).joined(separator: " ") }
     return SelectionError(
       "'\(text)' is no selection; expected 'all', an index, a range, 'first N' or 'last N'",
-      hint: hint
+      hint: hint,
+      advice: "write the numbers of layers or heads, counted from 0"
     )
+  }
+}
+
+extension IndexSelection {
+  /// Refuses selections of one list that overlap, whatever the model.
+  static func checkApart(_ selections: [IndexSelection]) throws(SelectionError) {
+    for (index, selection) in selections.enumerated() {
+      try selection.checkApart(from: Array(selections[..<index]))
+    }
+  }
+
+  /// Refuses what others select as well, whatever the model: it is a slip, or says nothing.
+  func checkApart(from others: [IndexSelection]) throws(SelectionError) {
+    for other in others {
+      let overlaps: Bool
+      switch (self, other) {
+      case (.all, _), (_, .all), (.first, .first), (.last, .last): overlaps = true
+      case (.range(let some), .range(let others)): overlaps = some.overlaps(others)
+      case (.range(let some), .first(let count)), (.first(let count), .range(let some)):
+        overlaps = some.lowerBound < count
+      case (.first, .last), (.last, .first), (.range, .last), (.last, .range): overlaps = false
+      }
+      guard !overlaps else {
+        throw SelectionError(
+          "'\(self)' overlaps '\(other)' of the same list",
+          advice: "select each index once"
+        )
+      }
+    }
   }
 }
 
@@ -142,9 +184,11 @@ extension IndexSelection {
 struct SelectionError: Error {
   var message: String
   var hint: String?
+  var advice: String?
 
-  init(_ message: String, hint: String? = nil) {
+  init(_ message: String, hint: String? = nil, advice: String? = nil) {
     self.message = message
     self.hint = hint
+    self.advice = advice
   }
 }

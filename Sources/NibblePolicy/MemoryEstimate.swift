@@ -1,4 +1,4 @@
-/// The bytes of one sequence at its largest, by what they are spent on.
+/// The bytes of one or several equal sequences at their largest, by what they are spent on.
 public struct MemoryEstimate: Hashable, Sendable, Codable {
   /// Codes of sealed pages, with padding.
   ///
@@ -16,18 +16,22 @@ public struct MemoryEstimate: Hashable, Sendable, Codable {
   public var scratch = 0
   /// What slabs hold beyond their pages.
   public var slack = 0
-  /// Tokens of the context that are sealed in a codec other than exact rows, in some layer.
+  /// Tokens of all sequences that are sealed in a codec other than exact rows, in some layer.
   public var compressedTokens = 0
-  /// Bits per value of sealed pages: codes, tables and scales.
+  /// Bits per value of sealed pages: codes, tables and scales; fewer where sequences share pages.
   public var bitsPerValue = 0.0
-  /// Tokens of the context.
+  /// Tokens of each sequence.
   public var context = 0
-  /// What a plain float16 cache takes for the same context.
+  /// How many sequences there are.
+  public var sequences = 1
+  /// What a plain float16 cache takes for the same sequences, each by itself.
   public var float16Bytes = 0
 
   /// All parts together, in bytes.
   public var total: Int { codes + tables + scales + tail + sinks + scratch + slack }
 
-  /// ``total`` for each token of the context.
-  public var bytesPerToken: Double { context == 0 ? 0 : Double(total) / Double(context) }
+  /// ``total`` for each token of the sequences.
+  public var bytesPerToken: Double {
+    context == 0 ? 0 : Double(total) / Double(context * sequences)
+  }
 }

@@ -53,8 +53,8 @@ extension Plan {
     let groups = groups
     for group in groups {
       rows.append([
-        written(group.layers, of: shape.layers),
-        written(group.heads, of: shape.kvHeads),
+        IndexSelection.text(group.layers, of: shape.layers),
+        IndexSelection.text(group.heads, of: shape.kvHeads),
         group.side.rawValue,
         "\(group.codec)",
         decimal(group.bitsPerValue),
@@ -125,11 +125,6 @@ extension Plan {
     }
     return groups
   }
-}
-
-private func written(_ ranges: [ClosedRange<Int>], of count: Int) -> String {
-  if ranges == [0...(count - 1)] { return "all" }
-  return ranges.map { "\(IndexSelection.range($0))" }.joined(separator: ",")
 }
 
 /// At most three decimals, without trailing zeros.

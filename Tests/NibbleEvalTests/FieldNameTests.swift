@@ -39,23 +39,52 @@ import Testing
 
   @Test func plan() throws {
     let shape = ModelShape(layers: 2, queryHeads: 4, kvHeads: 2, headDim: 64)
-    let row = try PlanRow(
-      policy: .balanced,
-      shape: shape,
-      context: 4096,
-      chunk: 512,
-      threads: 1
+    let question = MemoryPlan.Question(contexts: [4096], threads: 1, memory: 64 << 20)
+    let plan = try MemoryPlan(policies: [.balanced], shape: shape, question: question)
+    let report = try object(plan)
+    #expect(
+      Set(report.keys) == ["layers", "covered_layers", "not_covered", "notes", "rows", "memory"]
     )
+    let fits = try #require((report["memory"] as? [[String: Any]])?.first)
+    #expect(
+      Set(fits.keys) == ["policy", "memory_bytes", "sequences", "longest_context", "bytes"]
+    )
+    let row = try #require(plan.rows.first)
     let fields = try object(row)
     #expect(
       Set(fields.keys) == [
-        "policy", "context", "bytes", "bytes_per_token", "bits_per_value", "compressed_tokens",
-        "float16_bytes", "parts", "slack",
+        "policy", "context", "sequences", "bytes", "bytes_per_token", "bits_per_value",
+        "compressed_tokens", "float16_bytes", "parts", "slack", "most_sequences",
       ]
     )
     let parts = try #require(fields["parts"] as? [String: Int])
     #expect(Set(parts.keys) == ["codes", "tables", "scales", "tail", "sinks", "scratch"])
     #expect(parts.values.reduce(row.slack, +) == row.bytes)
+  }
+
+  @Test func whatFitsIsTheMostThatDoes() throws {
+    let shape = ModelShape(layers: 2, queryHeads: 4, kvHeads: 2, headDim: 64)
+    let memory = 40 << 20
+    let question = MemoryPlan.Question(contexts: [5000, 1 << 24], threads: 1, memory: memory)
+    let plan = try MemoryPlan(policies: [.balanced, .exact], shape: shape, question: question)
+    for (index, fit) in plan.memory.enumerated() {
+      let resolved = try Plan(policy: [.balanced, .exact][index], shape: shape)
+      let longest = try #require(fit.longestContext)
+      #expect(try resolved.estimate(context: longest, threads: 1).total == fit.bytes)
+      #expect(try #require(fit.bytes) <= memory)
+      #expect(try resolved.estimate(context: longest + 1, threads: 1).total > memory)
+      let row = plan.rows[2 * index]
+      let most = try #require(row.mostSequences)
+      #expect(most > 1)
+      #expect(try resolved.estimate(context: 5000, threads: 1, sequences: most).total <= memory)
+      #expect(try resolved.estimate(context: 5000, threads: 1, sequences: most + 1).total > memory)
+      #expect(plan.rows[2 * index + 1].mostSequences == 0)
+    }
+    let small = MemoryPlan.Question(contexts: [], threads: 1, memory: 1024)
+    let nothing = try MemoryPlan(policies: [.balanced], shape: shape, question: small)
+    #expect(nothing.memory.first?.longestContext == nil)
+    let fields = try #require((try object(nothing)["memory"] as? [[String: Any]])?.first)
+    #expect(fields["longest_context"] is NSNull && fields["bytes"] is NSNull)
   }
 
   @Test func explanation() throws {

@@ -93,6 +93,78 @@ import Testing
     #expect(estimate.compressedTokens == sealed * policy.pageTokens)
   }
 
+  /// Three sequences like the one above.
+  ///
+  /// If they have 500 tokens in common, 400 of these were there before the last common append, and
+  /// (400 - 4 - 64) / 64 = 5 pages of each layer were sealed; those and the sinks are held once.
+  @Test func sequencesShareWhatWasSealed() throws {
+    let plan = try Plan(policy: .float16, shape: Self.shape)
+    let one = try plan.estimate(context: 1000, chunk: 100, threads: 2)
+    let three = try plan.estimate(context: 1000, chunk: 100, threads: 2, sequences: 3)
+    #expect(three.codes == 3 * one.codes && three.tail == 3 * one.tail)
+    #expect(three.sinks == 3 * one.sinks && three.scratch == one.scratch)
+    #expect(three.float16Bytes == 3 * one.float16Bytes)
+    #expect(three.bytesPerToken == Double(three.total) / 3000)
+    let shared = try plan.estimate(context: 1000, chunk: 100, threads: 2, sequences: 3, shared: 500)
+    #expect(shared.codes == 2 * (3 * 13 - 2 * 5) * 32_768)
+    #expect(shared.sinks == one.sinks && shared.tail == three.tail)
+    #expect(shared.bitsPerValue < one.bitsPerValue && three.bitsPerValue == one.bitsPerValue)
+  }
+
+  /// Pages that have aged since the sequences parted are encoded by each for itself.
+  @Test func agedPagesAreNotShared() throws {
+    let policy = Policy(
+      keys: .int8,
+      values: .int8,
+      ages: [Policy.Age(beyond: 512, keys: .linear(2), values: .linear(2))]
+    )
+    let plan = try Plan(policy: policy, shape: Self.shape)
+    // 900 tokens before the last append: (900 - 4 - 512) / 64 = 6 of the 13 sealed pages have aged, at 400 tokens none had.
+    let layer = plan.layers[0]
+    let (young, old) = (layer.rungs[0].pageLayout.byteCount, layer.rungs[1].pageLayout.byteCount)
+    let two = try plan.estimate(context: 1000, chunk: 100, threads: 1, sequences: 2, shared: 500)
+    #expect(two.codes + two.tables + two.scales == 2 * 2 * (7 * young + 6 * old))
+    // At 900 tokens of common history two had aged by 800, and those are shared, as are the young ones of now.
+    let later = try plan.estimate(context: 1000, chunk: 100, threads: 1, sequences: 2, shared: 900)
+    let shared = 4 * old + 5 * young
+    #expect(
+      later.codes + later.tables + later.scales == 2 * (2 * (7 * young + 6 * old) - shared)
+    )
+  }
+
+  /// A window of 300: after the last append, which found 900 tokens, (900 - 299 - 64 - 4) / 64 = 8 of 13 pages are dropped; 2 of these
+  /// by that append, which one layer after the other does.
+  @Test func windowsDropPages() throws {
+    let shape = ModelShape(
+      layers: 3,
+      queryHeads: 4,
+      kvHeads: 2,
+      headDim: 64,
+      slidingWindows: [300, nil, 300]
+    )
+    let estimate = try Plan(policy: .float16, shape: shape)
+      .estimate(context: 1000, chunk: 100, threads: 1)
+    #expect(estimate.codes == (5 + 13 + 5 + 2) * 32_768)
+  }
+
+  /// A chunk of 8 tokens has 8 x 2 rows in a block of each head, two blocks in all: they are split by pages.
+  ///
+  /// 512 tokens are not.
+  @Test func splitResultsAreThoseOfFewRows() throws {
+    let plan = try Plan(policy: .balanced, shape: Self.shape)
+    let workers = AttentionScratch.workerBytes(headDim: 64)
+    func results(_ rows: Int) -> Int {
+      128 * AttentionScratch.combinedBytes(rows: rows, headDim: 64)
+    }
+    #expect(plan.scratchBytes(context: 8191, chunk: 512, threads: 1) == workers)
+    #expect(plan.scratchBytes(context: 8192, chunk: 8, threads: 1) == workers + results(16))
+    #expect(plan.scratchBytes(context: 8192, chunk: 512, threads: 1) == workers + results(2))
+    #expect(
+      plan.scratchBytes(context: 8192, chunk: 512, threads: 1, sequences: 20)
+        == workers + 20 * results(2)
+    )
+  }
+
   @Test func shortContextsAreNotCompressed() throws {
     let plan = try Plan(policy: .balanced, shape: Self.shape)
     let empty = try plan.estimate(context: 0, threads: 1)
@@ -126,6 +198,14 @@ import Testing
     let plan = try Plan(policy: .balanced, shape: Self.shape)
     #expect(throws: PolicyError.self) {
       try plan.estimate(context: context, chunk: chunk, threads: threads)
+    }
+  }
+
+  @Test(arguments: [(0, 0), (65_537, 0), (200, 0), (1, 16_777_217), (1, -1)])
+  func wrongBatchesAreRefused(sequences: Int, shared: Int) throws {
+    let plan = try Plan(policy: .balanced, shape: Self.shape)
+    #expect(throws: PolicyError.self) {
+      try plan.estimate(context: 1 << 24, threads: 1, sequences: sequences, shared: shared)
     }
   }
 

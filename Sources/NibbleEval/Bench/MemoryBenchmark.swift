@@ -4,8 +4,10 @@ public import NibbleKV
 public struct MemoryReport: Encodable, Hashable, Sendable {
   /// The policy as it was given.
   public var policy: String
-  /// Tokens of the context.
+  /// Tokens of each sequence.
   public var tokens: Int
+  /// Sequences that were filled.
+  public var sequences: Int
   /// Attention layers.
   public var layers: Int
   /// KV heads.
@@ -22,7 +24,7 @@ public struct MemoryReport: Encodable, Hashable, Sendable {
   public var residentGrowthBytes: Int
   /// Float16 rows of the same tokens.
   public var float16Bytes: Int
-  /// Tokens in compressed pages.
+  /// Tokens in compressed pages, of all sequences.
   public var compressedTokens: Int
   /// Bits per value of the compressed pages.
   public var bitsPerValue: Double
@@ -34,7 +36,7 @@ public struct MemoryReport: Encodable, Hashable, Sendable {
   public var forkGrowthBytes: Int
 
   private enum CodingKeys: String, CodingKey {
-    case policy, tokens, layers
+    case policy, tokens, sequences, layers
     case kvHeads = "kv_heads"
     case headDim = "head_dim"
     case chunk, threads
@@ -63,7 +65,11 @@ public struct MemoryBenchmark: Sendable {
   public var chunk: Int
   /// Threads of the cache.
   public var threads: Int
-  /// Forks of the full sequence to make, 0 to 1,000,000.
+  /// What the policy may refer to.
+  public var catalogue = CodecCatalogue.standard
+  /// Sequences to fill, one after the other, 1 to `Plan.sequenceLimit`.
+  public var sequences = 1
+  /// Forks of a full sequence to make, 0 to 1,000,000.
   public var forks = 0
   /// The most bytes that the cache may hold in memory.
   public var budget = ByteBudget.unlimited
@@ -91,6 +97,7 @@ public struct MemoryBenchmark: Sendable {
   ) throws -> MemoryReport {
     try check("context", context, in: 1...ModelShape.tokenLimit)
     try check("chunk", chunk, in: 1...65_536)
+    try check("sequences", sequences, in: 1...Plan.sequenceLimit)
     try check("forks", forks, in: 0...1_000_000)
     do { try shape.validate() } catch { throw KVError.policy(error) }
     let chunks = try RandomChunks(count: 2, tokens: chunk, shape: shape, seed: 19)
@@ -106,26 +113,40 @@ public struct MemoryBenchmark: Sendable {
       policy: policy,
       budget: budget,
       disk: disk,
-      threads: threads
+      threads: threads,
+      catalogue: catalogue
     )
-    let sequence = cache.makeSequence()
-    try chunks.fill(sequence, layers: 0..<shape.layers, context: context) { done in
-      progress(WorkProgress(phase: policy.label, completed: done, total: context))
-    }
-    for layer in 0..<shape.layers {
-      var target = output.mutableSpan
-      try sequence.attend(queries: queries.span, layer: layer, into: &target)
+    let filled = (0..<sequences).map { _ in cache.makeSequence() }
+    for (number, sequence) in filled.enumerated() {
+      try chunks.fill(sequence, layers: 0..<shape.layers, context: context) { done in
+        let completed = number * context + done
+        progress(
+          WorkProgress(phase: policy.label, completed: completed, total: sequences * context)
+        )
+      }
+      for layer in 0..<shape.layers {
+        var target = output.mutableSpan
+        var options = AttentionOptions.standard
+        options.window = shape.slidingWindows[layer]
+        try sequence.attend(queries: queries.span, layer: layer, options: options, into: &target)
+      }
     }
     let growth = max(0, try ResidentMemory.peak() - before)
     let full = try ResidentMemory.current()
     let tiers = TierBytes(cache.statistics)
-    let branches = (0..<forks).map { _ in sequence.fork() }
+    let branches = (0..<forks).map { _ in filled[0].fork() }
     let forkGrowth = withExtendedLifetime(branches) { try? ResidentMemory.current() - full }
 
-    let estimate = try cache.plan.estimate(context: context, chunk: chunk, threads: threads)
+    let estimate = try cache.plan.estimate(
+      context: context,
+      chunk: chunk,
+      threads: threads,
+      sequences: sequences
+    )
     return MemoryReport(
       policy: policy.label,
       tokens: context,
+      sequences: sequences,
       layers: shape.layers,
       kvHeads: shape.kvHeads,
       headDim: shape.headDim,
@@ -134,7 +155,7 @@ public struct MemoryBenchmark: Sendable {
       plannedBytes: estimate.total,
       residentGrowthBytes: growth,
       float16Bytes: estimate.float16Bytes,
-      compressedTokens: sequence.statistics.compressedTokens,
+      compressedTokens: filled.reduce(0) { $0 + $1.statistics.compressedTokens },
       bitsPerValue: cache.plan.bitsPerValue,
       tiers: tiers,
       forks: forks,

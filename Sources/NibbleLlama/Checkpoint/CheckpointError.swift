@@ -14,6 +14,8 @@ public enum CheckpointError: Error, Hashable, Sendable {
   case invalidValue(file: String, key: String, value: String, expected: String)
   /// The checkpoint needs something that this host does not have.
   case unsupported(what: String, value: String, supported: String)
+  /// No layer of the model has keys and values that a cache can hold.
+  case noCoveredLayer(modelType: String, reasons: [String])
   /// A tokenizer's parts contradict each other.
   case invalidTokenizer(file: String, reason: String)
   /// A token id is not in the vocabulary.
@@ -38,6 +40,8 @@ extension CheckpointError: CustomStringConvertible {
       "\(file): '\(key)' is \(value); expected \(expected)"
     case .unsupported(let what, let value, let supported):
       "\(what) '\(value)' is not supported; supported: \(supported)"
+    case .noCoveredLayer(let modelType, let reasons):
+      "no layer of the model type '\(modelType)' can be cached: \(reasons.joined(separator: "; "))"
     case .invalidTokenizer(let file, let reason):
       "\(file): \(reason)"
     case .tokenOutOfRange(let id, let vocabularySize):

@@ -8,24 +8,21 @@ struct ConfigurationFile: Decodable {
   var intermediateSize: Int?
   var layers: Int?
   var queryHeads: Int?
-  var kvHeads: Int?
-  var headDim: Int?
   var contextLength: Int?
   var normEpsilon: Double?
   var activation: String?
   var tiesEmbeddings: Bool?
   var attentionBias: Bool?
   var feedForwardBias: Bool?
-  var usesSlidingWindow: Bool?
-  var maximumWindowLayers: Int?
-  var layerTypes: [String]?
   var rotaryBase: Double?
   var rotaryShare: Double?
   var rotaryScaling: RotaryFile?
   var rotaryParameters: RotaryFile?
-  /// Absent is not the same as null, see ``ConfigurationReader``.
-  var slidingWindow: Int?
-  var namesSlidingWindow: Bool
+  /// The whole file: what a ``ModelOutline`` is read from.
+  var root: JSONValue
+
+  /// Bytes that a file may have.
+  static let byteLimit = 16 << 20
 
   private enum CodingKeys: String, CodingKey {
     case modelType = "model_type"
@@ -34,22 +31,16 @@ struct ConfigurationFile: Decodable {
     case intermediateSize = "intermediate_size"
     case layers = "num_hidden_layers"
     case queryHeads = "num_attention_heads"
-    case kvHeads = "num_key_value_heads"
-    case headDim = "head_dim"
     case contextLength = "max_position_embeddings"
     case normEpsilon = "rms_norm_eps"
     case activation = "hidden_act"
     case tiesEmbeddings = "tie_word_embeddings"
     case attentionBias = "attention_bias"
     case feedForwardBias = "mlp_bias"
-    case usesSlidingWindow = "use_sliding_window"
-    case maximumWindowLayers = "max_window_layers"
-    case layerTypes = "layer_types"
     case rotaryBase = "rope_theta"
     case rotaryShare = "partial_rotary_factor"
     case rotaryScaling = "rope_scaling"
     case rotaryParameters = "rope_parameters"
-    case slidingWindow = "sliding_window"
   }
 
   init(from decoder: any Decoder) throws {
@@ -60,23 +51,17 @@ struct ConfigurationFile: Decodable {
     intermediateSize = try values.decodeIfPresent(Int.self, forKey: .intermediateSize)
     layers = try values.decodeIfPresent(Int.self, forKey: .layers)
     queryHeads = try values.decodeIfPresent(Int.self, forKey: .queryHeads)
-    kvHeads = try values.decodeIfPresent(Int.self, forKey: .kvHeads)
-    headDim = try values.decodeIfPresent(Int.self, forKey: .headDim)
     contextLength = try values.decodeIfPresent(Int.self, forKey: .contextLength)
     normEpsilon = try values.decodeIfPresent(Double.self, forKey: .normEpsilon)
     activation = try values.decodeIfPresent(String.self, forKey: .activation)
     tiesEmbeddings = try values.decodeIfPresent(Bool.self, forKey: .tiesEmbeddings)
     attentionBias = try values.decodeIfPresent(Bool.self, forKey: .attentionBias)
     feedForwardBias = try values.decodeIfPresent(Bool.self, forKey: .feedForwardBias)
-    usesSlidingWindow = try values.decodeIfPresent(Bool.self, forKey: .usesSlidingWindow)
-    maximumWindowLayers = try values.decodeIfPresent(Int.self, forKey: .maximumWindowLayers)
-    layerTypes = try values.decodeIfPresent([String].self, forKey: .layerTypes)
     rotaryBase = try values.decodeIfPresent(Double.self, forKey: .rotaryBase)
     rotaryShare = try values.decodeIfPresent(Double.self, forKey: .rotaryShare)
     rotaryScaling = try values.decodeIfPresent(RotaryFile.self, forKey: .rotaryScaling)
     rotaryParameters = try values.decodeIfPresent(RotaryFile.self, forKey: .rotaryParameters)
-    slidingWindow = try values.decodeIfPresent(Int.self, forKey: .slidingWindow)
-    namesSlidingWindow = values.contains(.slidingWindow)
+    root = try JSONValue(from: decoder)
   }
 }
 
@@ -179,120 +164,15 @@ struct ConfigurationReader {
 // MARK: - The shape
 
 extension ConfigurationReader {
-  func shape(
-    family: ModelConfiguration.Family,
-    hiddenSize: Int
-  ) throws(CheckpointError) -> ModelShape {
-    let layers = try integer("num_hidden_layers", values.layers, 1...ModelShape.layerLimit)
-    let queryHeads = try integer("num_attention_heads", values.queryHeads, 1...ModelShape.headLimit)
-    let defaultHeads =
-      switch family {
-      case .llama: queryHeads
-      case .mistral: 8
-      case .qwen2, .qwen3: 32
-      }
-    let kvHeads = try integer(
-      "num_key_value_heads",
-      values.kvHeads ?? defaultHeads,
-      1...queryHeads
-    )
-    guard queryHeads % kvHeads == 0 else {
-      throw .invalidValue(
-        file: file,
-        key: "num_key_value_heads",
-        value: "\(kvHeads)",
-        expected: "a divisor of \(queryHeads) heads"
-      )
+  /// The shape of a model of which every layer attends to keys and values of its own, in full or in a sliding window.
+  func shape() throws(CheckpointError) -> ModelShape {
+    _ = try integer("num_hidden_layers", values.layers, 1...ModelShape.layerLimit)
+    _ = try integer("num_attention_heads", values.queryHeads, 1...ModelShape.headLimit)
+    let outline = try ModelOutline(root: values.root, file: file)
+    if let other = outline.uncovered.map(\.reason).first ?? outline.notes.first {
+      throw .unsupported(what: "attention", value: other, supported: "full, and in sliding windows")
     }
-    let headDim = try headDim(family: family, hiddenSize: hiddenSize, queryHeads: queryHeads)
-    return ModelShape(
-      layers: layers,
-      queryHeads: queryHeads,
-      kvHeads: kvHeads,
-      headDim: headDim,
-      slidingWindows: try slidingWindows(family: family, layers: layers)
-    )
-  }
-
-  private func headDim(
-    family: ModelConfiguration.Family,
-    hiddenSize: Int,
-    queryHeads: Int
-  ) throws(CheckpointError) -> Int {
-    let value: Int
-    if let headDim = values.headDim {
-      value = headDim
-    } else if family == .qwen3 {
-      value = 128
-    } else if hiddenSize % queryHeads == 0 {
-      value = hiddenSize / queryHeads
-    } else {
-      throw .invalidValue(
-        file: file,
-        key: "hidden_size",
-        value: "\(hiddenSize)",
-        expected: "a multiple of \(queryHeads) heads"
-      )
-    }
-    guard (8...512).contains(value), value % 8 == 0 else {
-      throw .invalidValue(
-        file: file,
-        key: "head_dim",
-        value: "\(value)",
-        expected: "a multiple of 8 from 8 to 512"
-      )
-    }
-    return value
-  }
-
-  private func slidingWindows(
-    family: ModelConfiguration.Family,
-    layers: Int
-  ) throws(CheckpointError) -> [Int?] {
-    let isOn =
-      switch family {
-      case .llama: false
-      case .mistral: true
-      case .qwen2, .qwen3: values.usesSlidingWindow ?? false
-      }
-    let named = values.namesSlidingWindow ? values.slidingWindow : 4_096
-    guard isOn, let named else { return Array(repeating: nil, count: layers) }
-    let window = try integer("sliding_window", named, 1...ModelShape.tokenLimit)
-    if family == .mistral { return Array(repeating: window, count: layers) }
-    if let layerTypes = values.layerTypes {
-      return try windows(layerTypes: layerTypes, window: window, layers: layers)
-    }
-    let first = values.maximumWindowLayers ?? 28
-    return (0..<layers).map { $0 >= first ? window : nil }
-  }
-
-  private func windows(
-    layerTypes: [String],
-    window: Int,
-    layers: Int
-  ) throws(CheckpointError) -> [Int?] {
-    guard layerTypes.count == layers else {
-      throw .invalidValue(
-        file: file,
-        key: "layer_types",
-        value: "a list of \(layerTypes.count)",
-        expected: "one for each of \(layers) layers"
-      )
-    }
-    var windows: [Int?] = []
-    for type in layerTypes {
-      switch type {
-      case "full_attention": windows.append(nil)
-      case "sliding_attention": windows.append(window)
-      default:
-        throw .unsupported(
-          what: "layer type",
-          value: type,
-          supported: "full_attention, sliding_attention"
-        )
-      }
-    }
-    return windows
+    return try outline.requireShape()
   }
 }
 

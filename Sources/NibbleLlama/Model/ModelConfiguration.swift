@@ -50,7 +50,7 @@ public struct ModelConfiguration: Hashable, Sendable {
   ///   describes a model that this host cannot run.
   public init(path: String) throws(CheckpointError) {
     let file = try reading { () throws(FileError) in
-      try readJSON(ConfigurationFile.self, path: path, limit: 16 << 20)
+      try readJSON(ConfigurationFile.self, path: path, limit: ConfigurationFile.byteLimit)
     }
     try self.init(file: file, name: (path as NSString).lastPathComponent)
   }
@@ -74,7 +74,7 @@ public struct ModelConfiguration: Hashable, Sendable {
       file.intermediateSize,
       1...(1 << 20)
     )
-    shape = try reader.shape(family: family, hiddenSize: hiddenSize)
+    shape = try reader.shape()
     contextLength = file.contextLength
     normEpsilon = Float(
       try reader.number("rms_norm_eps", file.normEpsilon ?? 1e-6, above: 0, atMost: 1)

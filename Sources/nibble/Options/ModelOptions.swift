@@ -35,7 +35,14 @@ struct CalibrationOption: ParsableArguments {
 
 /// A shape: from a model's configuration, or from numbers.
 struct ShapeOptions: ParsableArguments {
-  @OptionGroup var model: ModelOption
+  @Option(
+    name: .customLong("model"),
+    help: ArgumentHelp(
+      "A config.json of Hugging Face, of any model, or its folder. Without it, the embedded model.",
+      valueName: "path"
+    )
+  )
+  var path: String?
 
   @Option(help: "Attention layers.")
   var layers: Int?
@@ -51,7 +58,7 @@ struct ShapeOptions: ParsableArguments {
 
   func validate() throws {
     let numbers = [layers, queryHeads, kvHeads, headDim]
-    if model.directory != nil, numbers.contains(where: { $0 != nil }) {
+    if path != nil, numbers.contains(where: { $0 != nil }) {
       throw ValidationError("Give either --model or the numbers of a shape, not both.")
     }
     let isComplete = layers != nil && kvHeads != nil && headDim != nil
@@ -73,8 +80,14 @@ struct ShapeOptions: ParsableArguments {
         fingerprint: calibration?.fingerprint
       )
     }
-    let directory = ModelDirectory(path: try model.directory ?? EmbeddedModel.locate())
-    return calibration == nil ? try directory.configuration().shape : try directory.shape()
+    let path = try path ?? EmbeddedModel.locate()
+    if calibration != nil { return try ModelDirectory(path: path).shape() }
+    return try ModelOutline(path: path).requireShape()
+  }
+
+  /// What the model's layers are; `nil` where numbers give the shape.
+  func outline() throws -> ModelOutline? {
+    layers == nil ? try ModelOutline(path: try path ?? EmbeddedModel.locate()) : nil
   }
 }
 

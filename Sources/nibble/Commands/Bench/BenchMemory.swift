@@ -1,6 +1,7 @@
 import ArgumentParser
 import NibbleEval
 import NibbleKV
+import NibbleLlama
 
 extension BenchCommand {
   struct Memory: ParsableCommand {
@@ -12,6 +13,14 @@ extension BenchCommand {
 
     @Option(name: [.customLong("context"), .customLong("tokens")], help: "Tokens.")
     var context = 65_536
+
+    @Option(
+      help: ArgumentHelp(
+        "A config.json or its folder for the shape, instead of numbers.",
+        valueName: "path"
+      )
+    )
+    var model: String?
 
     @Option(help: "Attention layers.")
     var layers = 16
@@ -28,25 +37,27 @@ extension BenchCommand {
     @Option(help: "Tokens of one append.")
     var chunk = 512
 
+    @Option(help: "Sequences to fill.")
+    var sequences = 1
+
     @Option(help: "Forks of the full sequence to make; what they take is measured by itself.")
     var forks = 0
 
     @OptionGroup var memory: MemoryOptions
+    @OptionGroup var calibration: CalibrationOption
     @OptionGroup var threads: ThreadsOption
     @OptionGroup var output: OutputOption
 
     func run() throws {
+      let catalogue = try calibration.catalogue()
       var benchmark = MemoryBenchmark(
-        shape: ModelShape(
-          layers: layers,
-          queryHeads: queryHeads ?? kvHeads,
-          kvHeads: kvHeads,
-          headDim: headDim
-        ),
+        shape: try shape(calibration: catalogue.calibration),
         policy: try policy.policy(),
         chunk: chunk,
         threads: threads.count
       )
+      benchmark.catalogue = catalogue
+      benchmark.sequences = sequences
       benchmark.forks = forks
       benchmark.budget = memory.budget
       benchmark.disk = memory.disk
@@ -56,9 +67,23 @@ extension BenchCommand {
       print(output.json ? try JSONReport.text(report) : table(report))
     }
 
+    private func shape(calibration: Calibration?) throws -> ModelShape {
+      var shape =
+        try model.map { try ModelOutline(path: $0).requireShape() }
+        ?? ModelShape(
+          layers: layers,
+          queryHeads: queryHeads ?? kvHeads,
+          kvHeads: kvHeads,
+          headDim: headDim
+        )
+      // Rows are random: a calibration is taken for that of the shape.
+      shape.fingerprint = calibration?.fingerprint
+      return shape
+    }
+
     private func table(_ report: MemoryReport) -> String {
       var table = TextTable([
-        ("policy", .left), ("tokens", .right), ("compressed tokens", .right),
+        ("policy", .left), ("tokens", .right), ("sequences", .right), ("compressed tokens", .right),
         ("bits/value", .right), ("planned", .right), ("measured growth", .right),
         ("of planned", .right), ("float16", .right), ("of float16", .right),
         ("cache in memory", .right), ("on disk", .right), ("forks", .right),
@@ -68,6 +93,7 @@ extension BenchCommand {
       table.append([
         report.policy,
         "\(report.tokens)",
+        "\(report.sequences)",
         "\(report.compressedTokens)",
         NumberText.decimal(report.bitsPerValue, 3),
         NumberText.bytes(report.plannedBytes),
