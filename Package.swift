@@ -135,6 +135,7 @@ let package = Package(
     .testTarget(
       name: "NibblePolicyTests",
       dependencies: ["NibblePolicy", "NibbleCodec", "MutationSupport"],
+      exclude: ["WrongPolicies"],
       swiftSettings: swiftSettings
     ),
     .testTarget(

@@ -97,6 +97,7 @@ struct PlanResolver {
         throw PolicyError(
           "rule \(rule + 1): \(error.message)",
           hint: error.hint,
+          advice: error.advice,
           at: marks["\(key).\(item)"],
           of: marks.file
         )
@@ -241,7 +242,8 @@ extension PlanResolver {
     let (old, new) = (strip.description.rotation, next.description.rotation)
     guard next.side == .values, old != .none, new != .none, old != new else { return }
     let error = PolicyError(
-      "age \(age + 1), values: a rotation '\(new.rawValue)' cannot follow '\(old.rawValue)'"
+      "age \(age + 1), values: a rotation '\(new.rawValue)' cannot follow '\(old.rawValue)'",
+      advice: "rotate the values of a head alike at all ages"
     )
     throw located(error, .age(age), .values)
   }
@@ -298,7 +300,8 @@ extension PlanResolver {
         transform: transform
       )
     } catch {
-      throw located(PolicyError("\(subject(decision, kind.side)): \(error)"), decision, kind.side)
+      let about = "\(subject(decision, kind.side)): "
+      throw located(PolicyError(error, about: about, at: nil, of: nil), decision, kind.side)
     }
     // A host's codec may ask for any size; the arithmetic of long contexts must not overflow.
     let limit = 16 * 4 * shape.headDim * policy.pageTokens

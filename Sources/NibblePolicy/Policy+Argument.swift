@@ -87,8 +87,8 @@ private struct PolicyArgument {
       default: throw error("unknown side '\(side)'; expected k or v", hint: nearSide(side))
       }
     }
-    guard let keys else { throw error("keys are missing; add 'k=CODEC'") }
-    guard let values else { throw error("values are missing; add 'v=CODEC'") }
+    guard let keys else { throw error("keys are missing", advice: "add 'k=CODEC'") }
+    guard let values else { throw error("values are missing", advice: "add 'v=CODEC'") }
     return policy(keys: keys, values: values)
   }
 
@@ -186,14 +186,18 @@ private struct PolicyArgument {
   }
 
   private func check(_ problem: Policy.Problem?) throws(PolicyError) {
-    if let problem { throw error(problem.message, hint: problem.hint) }
+    if let problem { throw error(problem.message, hint: problem.hint, advice: problem.advice) }
   }
 
   private func nearSide(_ side: String) -> String? {
     nearest(side, among: ["keys", "values"])
   }
 
-  private func error(_ message: String, hint: String? = nil) -> PolicyError {
-    PolicyError("policy '\(text)': \(message)", hint: hint)
+  private func error(
+    _ message: String,
+    hint: String? = nil,
+    advice: String? = nil
+  ) -> PolicyError {
+    PolicyError("policy '\(text)': \(message)", hint: hint, advice: advice)
   }
 }

@@ -17,7 +17,7 @@ extension Policy {
   public static let recentRange = 0...65_536
   /// The range of ``skipBelow``.
   public static let skipBelowRange = 0.0..<0.5
-  /// The codecs that ``exact`` may be.
+  /// The codecs that ``exact-swift.property`` may be.
   public static let exactNames = ["float32", "float16", "bfloat16"]
 
   /// Checks all numbers of a policy that was made in code.
@@ -34,28 +34,43 @@ extension Policy {
       Self.problem(skipBelow: skipBelow),
       name.flatMap(Self.problem(name:)),
       exact.isExactRows
-        ? nil : ("'exact_rows' is '\(exact)'; expected float32, float16 or bfloat16", nil),
+        ? nil : ("'exact_rows' is '\(exact)'; expected float32, float16 or bfloat16", nil, nil),
       rules.count <= Self.ruleLimit
-        ? nil : ("\(rules.count) rules are more than \(Self.ruleLimit)", nil),
+        ? nil : ("\(rules.count) rules are more than \(Self.ruleLimit)", nil, nil),
     ]
     if let problem = problems.compactMap({ $0 }).first {
-      throw PolicyError(problem.message, hint: problem.hint, file: marks.file)
+      throw PolicyError(problem, at: nil, of: marks.file)
     }
     for (index, rule) in rules.enumerated() {
       let mark = rule.marks["rule"]
       if rule.keys == nil, rule.values == nil {
-        let message = "rule \(index + 1) changes nothing; it needs 'keys' or 'values'"
-        throw PolicyError(message, at: mark, of: rule.marks.file)
+        throw PolicyError(Self.changesNothing("rule \(index + 1)"), at: mark, of: rule.marks.file)
+      }
+      do {
+        try IndexSelection.checkApart(rule.layers)
+        try IndexSelection.checkApart(rule.kvHeads)
+      } catch {
+        throw PolicyError(
+          "rule \(index + 1): \(error.message)",
+          hint: error.hint,
+          advice: error.advice,
+          at: mark,
+          of: rule.marks.file
+        )
       }
       if rule.layers.isEmpty || rule.kvHeads.isEmpty {
-        let message = "rule \(index + 1) selects nothing; leave the key out to mean all"
-        throw PolicyError(message, at: mark, of: rule.marks.file)
+        throw PolicyError(
+          "rule \(index + 1) selects nothing",
+          advice: "leave the key out to mean all",
+          at: mark,
+          of: rule.marks.file
+        )
       }
     }
     try validateAges()
   }
 
-  private func validateAges() throws(PolicyError) {
+  func validateAges() throws(PolicyError) {
     guard ages.count <= Self.ageLimit else {
       throw PolicyError("\(ages.count) ages are more than \(Self.ageLimit)", file: marks.file)
     }
@@ -63,8 +78,7 @@ extension Policy {
     for (index, age) in ages.enumerated() {
       let mark = age.marks["age"]
       if age.keys == nil, age.values == nil {
-        let message = "age \(index + 1) changes nothing; it needs 'keys' or 'values'"
-        throw PolicyError(message, at: mark, of: age.marks.file)
+        throw PolicyError(Self.changesNothing("age \(index + 1)"), at: mark, of: age.marks.file)
       }
       guard (least...ModelShape.tokenLimit).contains(age.beyond) else {
         let why = index == 0 ? "'recent' is \(recent)" : "ages go from young to old"
@@ -80,7 +94,12 @@ extension Policy {
     }
   }
 
-  typealias Problem = (message: String, hint: String?)
+  /// What is wrong with a value, and what to do about it.
+  typealias Problem = (message: String, hint: String?, advice: String?)
+
+  static func changesNothing(_ what: String) -> Problem {
+    ("\(what) changes nothing", nil, "give it 'keys' or 'values'")
+  }
 
   static func problem(pageTokens: Int) -> Problem? {
     let isValid =
@@ -93,7 +112,7 @@ extension Policy {
     }
     return (
       "'page_tokens' is \(pageTokens); expected 16, 32, 48 or a multiple of 64 up to 1024",
-      near.map(String.init)
+      near.map(String.init), nil
     )
   }
 
@@ -101,23 +120,26 @@ extension Policy {
     if range.contains(value) { return nil }
     let near = min(max(value, range.lowerBound), range.upperBound)
     return (
-      "'\(key)' is \(value); expected \(range.lowerBound) to \(range.upperBound)", String(near)
+      "'\(key)' is \(value); expected \(range.lowerBound) to \(range.upperBound)", String(near), nil
     )
   }
 
   static func problem(skipBelow: Double) -> Problem? {
     if skipBelowRange.contains(skipBelow) { return nil }
     let limits = "at least \(skipBelowRange.lowerBound) and below \(skipBelowRange.upperBound)"
-    return ("'skip_below' is \(skipBelow); expected \(limits)", nil)
+    return ("'skip_below' is \(skipBelow); expected \(limits)", nil, "0 reads all pages")
   }
 
   static func problem(name: String) -> Problem? {
     let scalars = name.unicodeScalars
-    if scalars.isEmpty { return ("'name' is empty", nil) }
+    if scalars.isEmpty { return ("'name' is empty", nil, "leave the key out") }
     if scalars.count > nameLimit {
-      return ("'name' has \(scalars.count) characters; expected at most \(nameLimit)", nil)
+      return (
+        "'name' has \(scalars.count) characters; expected at most \(nameLimit)", nil, "shorten it"
+      )
     }
     let controls: (Unicode.Scalar) -> Bool = { $0.properties.generalCategory == .control }
-    return scalars.contains(where: controls) ? ("'name' has control characters", nil) : nil
+    return scalars.contains(where: controls)
+      ? ("'name' has control characters", nil, "write it in plain letters on one line") : nil
   }
 }

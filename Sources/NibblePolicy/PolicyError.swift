@@ -12,24 +12,29 @@ public struct PolicyError: Error, Hashable, Sendable {
   public var message: String
   /// The nearest valid word or value.
   public var hint: String?
+  /// What to do, in a few words, where no single word is the answer.
+  public var advice: String?
 
   /// Creates an error.
   ///
   /// - Parameters:
   ///   - message: What is wrong, with the value and the limit.
   ///   - hint: The nearest valid word or value.
+  ///   - advice: What to do, in a few words.
   ///   - file: The file, as the caller named it.
   ///   - line: The line, from 1.
   ///   - column: The column, from 1.
   public init(
     _ message: String,
     hint: String? = nil,
+    advice: String? = nil,
     file: String? = nil,
     line: Int? = nil,
     column: Int? = nil
   ) {
     self.message = message
     self.hint = hint
+    self.advice = advice
     self.file = file
     self.line = line
     self.column = column
@@ -39,7 +44,16 @@ public struct PolicyError: Error, Hashable, Sendable {
 extension PolicyError: CustomStringConvertible {
   /// One line: `file:line:column: what is wrong; did you mean 'this'?`.
   public var description: String {
-    place + message + (hint.map { "; did you mean '\($0)'?" } ?? "")
+    place + message + (remedy.map { "; \($0)" } ?? "")
+  }
+
+  /// Lines as compilers write them, for programs that read those: `file:line:column: error: what is wrong`, then `hint: what to do`.
+  public var diagnostic: String {
+    place + "error: " + message + (remedy.map { "\nhint: \($0)" } ?? "")
+  }
+
+  private var remedy: String? {
+    hint.map { "did you mean '\($0)'?" } ?? advice
   }
 
   private var place: String {
@@ -53,24 +67,63 @@ extension PolicyError: CustomStringConvertible {
 }
 
 extension PolicyError {
-  /// The same error, found at `mark` of `file`.
-  init(_ message: String, hint: String? = nil, at mark: SourceMark?, of file: String?) {
-    self.init(message, hint: hint, file: file, line: mark?.line, column: mark?.column)
+  /// An error found at `mark` of `file`.
+  init(
+    _ message: String,
+    hint: String? = nil,
+    advice: String? = nil,
+    at mark: SourceMark?,
+    of file: String?
+  ) {
+    self.init(
+      message,
+      hint: hint,
+      advice: advice,
+      file: file,
+      line: mark?.line,
+      column: mark?.column
+    )
+  }
+
+  /// An error of a policy's value, found at `mark` of `file`.
+  init(_ problem: Policy.Problem, at mark: SourceMark?, of file: String?) {
+    self.init(problem.message, hint: problem.hint, advice: problem.advice, at: mark, of: file)
   }
 
   /// An error of the codec catalogue, found at `mark` of `file`.
   init(_ error: CodecError, about subject: String = "", at mark: SourceMark?, of file: String?) {
-    let (message, hint): (String, String?) =
+    let (message, hint, advice): (String, String?, String?) =
       switch error {
-      case .unknownCodec(let name, let nearest): ("unknown codec '\(name)'", nearest)
-      case .unknownOption(let name, let nearest): ("unknown codec option '\(name)'", nearest)
-      case .unsupportedBits(_, let bits, let accepted):
-        (error.description, Self.nearestNumber(to: bits, among: accepted))
+      case .unknownCodec(let name, let nearest):
+        (
+          "unknown codec '\(name)'", nearest,
+          "the codecs are \(CodecDescription.builtInNames.joined(separator: ", "))"
+        )
+      case .unknownOption(let name, let nearest):
+        ("unknown codec option '\(name)'", nearest, "leave it out")
+      case .unsupportedBits(let codec, let bits, let accepted):
+        (
+          error.description, Self.nearestNumber(to: bits, among: accepted),
+          "write '\(codec)' for its default, or '\(codec):\(accepted.last ?? 4)'"
+        )
       case .invalidOption(_, let value, let expected):
-        (error.description, nearest(value, among: expected))
-      default: (error.description, nil)
+        (
+          error.description, expected.count > 1 ? nearest(value, among: expected) : nil,
+          "leave it out for the default"
+        )
+      case .unsupportedOption(_, let option, _)
+      where ["rotation=aligned", "shaping=queries"].contains(option):
+        (
+          error.description, nil,
+          "give the calibration that 'nibble calibrate' wrote for this model"
+        )
+      case .foreignCalibration, .invalidTransform:
+        (error.description, nil, "calibrate this model with 'nibble calibrate'")
+      case .custom, .valueOutOfRange, .wrongLength: (error.description, nil, nil)
+      case .unsupportedOption, .unsupportedHeadDimension, .unsupportedPageTokens:
+        (error.description, nil, "leave the option out, or choose another codec")
       }
-    self.init(subject + message, hint: hint, at: mark, of: file)
+    self.init(subject + message, hint: hint, advice: advice, at: mark, of: file)
   }
 
   private static func nearestNumber(to text: String, among numbers: [Int]) -> String? {

@@ -20,10 +20,10 @@ struct PolicyReader {
     try document.check(keys: fields, among: Self.keys, in: "a policy")
 
     guard let keys = fields.first(where: { $0.name == "keys" }) else {
-      throw document.missing("keys", root, "it says what keys are encoded with")
+      throw document.missing("keys", root, "add a line such as 'keys: rotated:4'")
     }
     guard let values = fields.first(where: { $0.name == "values" }) else {
-      throw document.missing("values", root, "it says what values are encoded with")
+      throw document.missing("values", root, "add a line such as 'values: rotated:4'")
     }
     var policy = Policy(keys: try codec(keys), values: try codec(values))
     policy.marks = SourceMarks(file: document.file)
@@ -31,6 +31,7 @@ struct PolicyReader {
       policy.marks[field.name] = document.mark(field.value)
       try read(field, into: &policy)
     }
+    try policy.validateAges()
     return policy
   }
 
@@ -105,14 +106,19 @@ extension PolicyReader {
     _ read: (_ node: Node, _ number: Int) throws(PolicyError) -> Item
   ) throws(PolicyError) -> [Item] {
     guard case .sequence(let nodes) = field.value else {
-      throw document.wrongType(field, expected: "a list of \(field.name)")
+      throw document.wrongType(
+        field,
+        expected: "a list of \(field.name)",
+        advice: "begin each \(what) with '- ', or leave the key out"
+      )
     }
     guard !nodes.isEmpty else {
-      throw document.error("'\(field.name)' is empty; leave the key out", field.value)
+      throw document.error("'\(field.name)' is empty", advice: "leave the key out", field.value)
     }
     guard nodes.count <= limit else {
       throw document.error(
         "'\(field.name)' has \(nodes.count) \(what)s; expected at most \(limit)",
+        advice: "remove this \(what) and those behind it, or join some",
         nodes[limit]
       )
     }
@@ -125,7 +131,7 @@ extension PolicyReader {
     let fields = try document.pairs(of: node, "age \(number)")
     try document.check(keys: fields, among: Self.ageKeys, in: "an age")
     guard let beyond = fields.first(where: { $0.name == "beyond" }) else {
-      throw document.missing("beyond", node, "it says how old pages are then")
+      throw document.missing("beyond", node, "add the age in tokens, such as 'beyond: 4096'")
     }
     var age = Policy.Age(beyond: try document.integer(beyond))
     age.marks = SourceMarks(file: document.file)
@@ -139,7 +145,11 @@ extension PolicyReader {
       }
     }
     guard age.keys != nil || age.values != nil else {
-      throw document.error("age \(number) changes nothing; it needs 'keys' or 'values'", node)
+      throw PolicyError(
+        Policy.changesNothing("age \(number)"),
+        at: document.mark(node),
+        of: document.file
+      )
     }
     return age
   }
@@ -160,7 +170,11 @@ extension PolicyReader {
       }
     }
     guard rule.keys != nil || rule.values != nil else {
-      throw document.error("rule \(number) changes nothing; it needs 'keys' or 'values'", node)
+      throw PolicyError(
+        Policy.changesNothing("rule \(number)"),
+        at: document.mark(node),
+        of: document.file
+      )
     }
     return rule
   }
@@ -174,7 +188,11 @@ extension PolicyReader {
     if case .sequence(let items) = field.value {
       nodes = Array(items)
       guard !nodes.isEmpty else {
-        throw document.error("'\(field.name)' is empty; leave the key out to mean all", field.value)
+        throw document.error(
+          "'\(field.name)' is empty",
+          advice: "leave the key out to mean all",
+          field.value
+        )
       }
     }
     var selections: [IndexSelection] = []
@@ -182,9 +200,16 @@ extension PolicyReader {
       marks["\(field.name).\(index)"] = document.mark(node)
       let text = try document.text(PolicyField(name: field.name, key: field.key, value: node))
       do {
-        selections.append(try IndexSelection(parsing: text))
+        let selection = try IndexSelection(parsing: text)
+        try selection.checkApart(from: selections)
+        selections.append(selection)
       } catch {
-        throw document.error("'\(field.name)': \(error.message)", hint: error.hint, node)
+        throw document.error(
+          "'\(field.name)': \(error.message)",
+          hint: error.hint,
+          advice: error.advice,
+          node
+        )
       }
     }
     return selections
@@ -197,21 +222,28 @@ extension PolicyReader {
   /// `codec:bits`, or a mapping with `codec` and options.
   private func codec(_ field: PolicyField) throws(PolicyError) -> CodecDescription {
     guard case .mapping = field.value else {
-      return try codec(named: try document.text(field, "a codec or a mapping"), field.value)
+      let advice = "write a word such as 'rotated:4', or a mapping with 'codec'"
+      let text = try document.text(field, "a codec or a mapping", advice: advice)
+      return try codec(named: text, field.value)
     }
     let pairs = try document.pairs(of: field.value, "a codec")
     guard let name = pairs.first(where: { $0.name == "codec" }) else {
       try document.check(keys: pairs, among: Self.codecKeys, in: "a codec")
-      throw document.missing("codec", field.value, "it names the codec")
+      throw document.missing("codec", field.value, "add the codec's name, such as 'codec: linear'")
     }
     let text = try document.text(name)
     var codec = try codec(named: text, name.value)
     try document.check(keys: pairs, among: Self.codecKeys, in: "a codec")
     for option in pairs where option.name != "codec" {
       if option.name == "bits", text.contains(":") {
-        throw document.error("bits are given twice: '\(text)' names them too", option.value)
+        throw document.error(
+          "bits are given twice: '\(text)' names them too",
+          advice: "leave 'bits' out",
+          option.value
+        )
       }
       let value = try document.text(option)
+      try document.checkStyle(of: option, among: Self.unquotedOptions)
       do {
         try codec.set(option: option.name, to: value)
       } catch {
@@ -220,6 +252,9 @@ extension PolicyReader {
     }
     return codec
   }
+
+  /// Options whose values are numbers, true or false.
+  private static let unquotedOptions = ["bits", "group", "outliers", "zero_point"]
 
   private static let codecKeys = ["codec"] + CodecDescription.optionNames
 
@@ -237,6 +272,7 @@ extension PolicyReader {
       throw document.error(
         "'exact_rows' is '\(text)'; expected \(Policy.exactNames.joined(separator: ", "))",
         hint: nearest(text, among: Policy.exactNames),
+        advice: "leave the key out for float16",
         field.value
       )
     }

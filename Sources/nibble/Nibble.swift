@@ -36,7 +36,17 @@ struct Nibble: AsyncParsableCommand {
         try command.run()
       }
     } catch {
-      exit(withError: error)
+      guard let diagnostic = diagnostic(of: error) else { exit(withError: error) }
+      printNote(diagnostic)
+      exit(withError: ExitCode.failure)
     }
+  }
+
+  /// What is wrong with a policy's file, in the form that editors and build tools know and that leads them to the place.
+  private static func diagnostic(of error: any Error) -> String? {
+    let error =
+      if case .policy(let inner)? = error as? KVError { inner as any Error } else { error }
+    guard let error = error as? PolicyError, error.file != nil else { return nil }
+    return error.diagnostic
   }
 }

@@ -9,7 +9,7 @@ import Testing
 struct CommandLineTests {
   @Test(arguments: [
     ["eval", "--policy", "rotatd:4"], ["compare", "exact,linear:5"], ["plan", "--policies", ""],
-    ["policy", "explain", "no/such.yaml"], ["eval", "--model", "no/such"],
+    ["eval", "--model", "no/such"],
     ["eval", "--text", "no/such"], ["generate", "--prompt", "a", "--top-p", "2"],
     ["bench", "decode", "--context", "0"], ["bench", "decode", "--head-dim", "7"],
     ["bench", "prefill", "--chunk", "0"], ["bench", "seal", "--layers", "0"],
@@ -50,6 +50,25 @@ struct CommandLineTests {
     let result = try Program.run(arguments)
     #expect(result.status == 64)
     #expect(result.errors.hasPrefix("Error: "))
+  }
+
+  @Test(arguments: [["policy", "explain"], ["plan", "--policies"], ["eval", "--policy"]])
+  func wrongPolicyFilesAreToldAsCompilersDo(arguments: [String]) throws {
+    let folder = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
+      .appendingPathComponent("../NibblePolicyTests/WrongPolicies").standardizedFileURL.path
+    for name in ["unknown-codec.yaml", "missing-layer.yaml", "key-twice.json"] {
+      let path = "\(folder)/\(name)"
+      let result = try Program.run(arguments + [path])
+      #expect(result.status == 1 && result.output.isEmpty)
+      let expected = try String(contentsOfFile: path + ".expected", encoding: .utf8)
+      // The embedded model has four layers.
+      let place = expected.split(separator: "error:")[0]
+      #expect(result.errors.hasPrefix("\(folder)/\(place)error: "), "\(result.errors)")
+      #expect(name == "missing-layer.yaml" || result.errors == "\(folder)/" + expected)
+    }
+    let missing = try Program.run(arguments + ["no/such.yaml"])
+    #expect(missing.status == 1 && missing.errors.hasPrefix("no/such.yaml: error: "))
+    #expect(missing.errors.contains("\nhint: "))
   }
 
   @Test func misspeltPoliciesGetAHint() throws {

@@ -213,6 +213,16 @@ import Testing
     Policy(name: "", keys: .int8, values: .int8),
     Policy(keys: .int8, values: .int8, rules: [Policy.Rule()]),
     Policy(keys: .int8, values: .int8, rules: [Policy.Rule(layers: [], keys: .int8)]),
+    Policy(
+      keys: .int8,
+      values: .int8,
+      rules: [Policy.Rule(layers: [.all, .index(1)], keys: .int8)]
+    ),
+    Policy(
+      keys: .int8,
+      values: .int8,
+      rules: [Policy.Rule(kvHeads: [.first(2), .index(1)], keys: .int8)]
+    ),
     Policy(keys: .int8, values: .int8, rules: [Policy.Rule(layers: [.first(0)], keys: .int8)]),
     Policy(keys: .int8, values: .int8, rules: [Policy.Rule(layers: [.index(-1)], keys: .int8)]),
   ])

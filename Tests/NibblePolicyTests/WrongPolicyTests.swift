@@ -43,7 +43,7 @@ struct WrongPolicy: CustomTestStringConvertible {
       policyError { () throws(PolicyError) in try Policy(yaml: wrong.yaml, file: "p.yaml") },
       "\(wrong.yaml)"
     )
-    #expect(error.message.contains(wrong.message), "\(error)")
+    #expect(error.description.contains(wrong.message), "\(error)")
     #expect(error.hint == wrong.hint, "\(error)")
     #expect(error.file == "p.yaml")
     #expect(error.line == wrong.line, "\(error)")
@@ -237,7 +237,7 @@ struct WrongPolicy: CustomTestStringConvertible {
     .after("rules: { keys: int8 }\n", 4, 8, "'rules' is a mapping; expected a list"),
     .after("rules:\n  - int8\n", 5, 5, "rule 1 is a mapping of keys and values, not 'int8'"),
     .after("rules:\n  - {}\n", 5, 5, "rule 1 changes nothing"),
-    .after("rules:\n  - layers: 0\n", 5, 5, "rule 1 changes nothing; it needs 'keys' or 'values'"),
+    .after("rules:\n  - layers: 0\n", 5, 5, "rule 1 changes nothing; give it 'keys' or 'values'"),
     .after("rules:\n  - layer: 0\n    keys: int8\n", 5, 5, "unknown key 'layer'", hint: "layers"),
     .after(
       "rules:\n  - heads: 0\n    keys: int8\n",
@@ -269,7 +269,7 @@ struct WrongPolicy: CustomTestStringConvertible {
       "rules:\n  - layers: 0-1, last 2\n    keys: int8\n",
       5,
       13,
-      "several stand in a list",
+      "is no selection, but several",
       hint: "[0-1, last 2]"
     ),
     .after("rules:\n  - layers: []\n    keys: int8\n", 5, 13, "'layers' is empty"),

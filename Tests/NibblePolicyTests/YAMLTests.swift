@@ -97,17 +97,15 @@ import Testing
     )
   }
 
+  /// Selections of one list may not overlap.
   private func randomSelections(_ generator: inout SeededGenerator) -> [IndexSelection] {
-    (0..<Int.random(in: 1...3, using: &generator)).map { _ in
-      let low = Int.random(in: 0...9, using: &generator)
-      switch Int.random(in: 0...4, using: &generator) {
-      case 0: return .all
-      case 1: return .index(low)
-      case 2: return .first(low + 1)
-      case 3: return .last(low + 1)
-      default: return .range(low...(low + 3))
-      }
-    }
+    let low = Int.random(in: 0...9, using: &generator)
+    let apart: [IndexSelection] = [
+      .first(low + 1), .index(low + 1), .range((low + 2)...(low + 5)), .last(low + 1),
+    ]
+    if Int.random(in: 0...4, using: &generator) == 0 { return [.all] }
+    let count = Int.random(in: 1...3, using: &generator)
+    return Array(apart.shuffled(using: &generator).prefix(count))
   }
 
   private func randomCodec(_ generator: inout SeededGenerator) -> CodecDescription {
