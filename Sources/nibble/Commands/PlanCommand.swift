@@ -31,7 +31,7 @@ struct PlanCommand: ParsableCommand {
       valueName: "size"
     )
   )
-  var memory: ByteCount?
+  var memory: ByteSize?
 
   @OptionGroup var calibration: CalibrationOption
   @OptionGroup var threads: ThreadsOption
