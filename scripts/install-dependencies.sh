@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs the system libraries that the package links: liblz4, libxxhash and, on Linux, OpenBLAS with pkg-config.
-# Does nothing when they are there. `--developer` adds what the sources are checked with: clang-format, valgrind, numpy for the second reader,
-# Chromium to open reports with and, where the machine is no 64-bit Arm, an emulator of one with the libc to build for it.
+# Does nothing when they are there. `--developer` adds what the sources are checked with: clang-format, valgrind, numpy for the second reader, jsonschema and
+# PyYAML for the schema of policies, Chromium to open reports with and, where the machine is no 64-bit Arm, an emulator of one with the libc to build for it.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source "$here/common.sh"
@@ -47,6 +47,12 @@ install_with_apt() {
   fi
   if [ "$developer" = yes ] && ! python3 -c 'import numpy' >/dev/null 2>&1; then
     missing+=(python3-numpy)
+  fi
+  if [ "$developer" = yes ] && ! python3 -c 'import jsonschema; jsonschema.Draft202012Validator' >/dev/null 2>&1; then
+    missing+=(python3-jsonschema)
+  fi
+  if [ "$developer" = yes ] && ! python3 -c 'import yaml' >/dev/null 2>&1; then
+    missing+=(python3-yaml)
   fi
   # Ubuntu has no package of it; there, tests that need a browser are skipped.
   if [ "$developer" = yes ] && grep -qs '^ID=debian' /etc/os-release; then
