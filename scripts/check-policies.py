@@ -152,10 +152,10 @@ def changed(policy, generator):
 
     walk(policy)
     node, key = generator.choice(places)
-    words = ["rotated:4", "int8", "linear:3", "trellis:5", "bcq:2", "float16", "all", "first 2", "last", "0-3", "token", "channel",
+    words = ["rotated:4", "int8", "linear:3", "trellis:5", "bcq:2", "float16", "bfloat16", "all", "first 2", "last", "0-3", "token", "channel",
              "none", "hadamard", "removed", "balanced", "tokens", "search", True, False, None, 0, 1, 4, 16, 64, 100, 4096, -1, 0.25, "", [], {}]
     names = ["keys", "values", "layers", "kv_heads", "beyond", "bits", "axis", "group", "zero_point", "mean", "rotation", "blocks",
-             "clip", "scales", "outliers", "format", "codec", "recent", "name"]
+             "clip", "scales", "outliers", "format", "codec", "recent", "name", "sinks", "page_tokens", "exact_rows", "skip_below"]
     if isinstance(node, dict) and generator.random() < 0.4:
         node[generator.choice(names)] = generator.choice(words)
     elif isinstance(node, dict) and generator.random() < 0.2:
@@ -165,7 +165,7 @@ def changed(policy, generator):
     return policy
 
 
-def check_changes(valid, count=400):
+def check_changes(valid, count=600):
     generator = random.Random(7)
     both = [0, 0]
     for _ in range(count):

@@ -1,6 +1,6 @@
 public import NibbleKV
 
-/// A decoder-only language model whose keys and values live in a ``KeyValueStore``.
+/// A decoder-only language model whose keys and values live in a `KeyValueStore`.
 ///
 /// The model keeps no state of its own between calls: the store is the history.
 public protocol DecoderModel: Sendable {

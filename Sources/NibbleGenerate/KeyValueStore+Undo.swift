@@ -8,7 +8,7 @@ extension KeyValueStore {
   ///
   /// - Parameter step: What appends to this store.
   /// - Returns: What `step` returns.
-  /// - Throws: The error of `step`, or ``GenerationError/storeNotRestored(failure:cause:)``.
+  /// - Throws: The error of `step`, or `GenerationError.storeNotRestored(failure:cause:)`.
   public func undoingOnFailure<Result>(_ step: () throws -> Result) throws -> Result {
     let tokenCount = self.tokenCount
     do {

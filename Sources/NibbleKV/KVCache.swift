@@ -13,7 +13,7 @@ import Darwin
 
 /// A paged key/value cache whose pages stay compressed.
 ///
-/// One cache serves any number of sequences of one model. It obeys a ``Plan``: one codec for every (layer, KV head, keys or
+/// One cache serves any number of sequences of one model. It obeys a `Plan`: one codec for every (layer, KV head, keys or
 /// values). Pages are read by attention as they are; no full-precision copy of them exists.
 public final class KVCache: Sendable {
   /// The policy, resolved against the model.

@@ -39,19 +39,10 @@ import Testing
   }
 
   @Test func readmeHasTheSameLines() throws {
-    let file = URL(filePath: #filePath)
-    let source = try String(contentsOf: file, encoding: .utf8).split(
-      separator: "\n",
-      omittingEmptySubsequences: false
+    let readme = try String(
+      contentsOf: CompiledExample.root.appending(path: "README.md"),
+      encoding: .utf8
     )
-    let begin = try #require(source.firstIndex { $0.hasSuffix("// README: begin") })
-    let end = try #require(source.firstIndex { $0.hasSuffix("// README: end") })
-    let indent = source[begin].prefix { $0 == " " }.count
-    let compiled = source[(begin + 1)..<end].map { String($0.dropFirst(indent)) }
-
-    let root = file.deletingLastPathComponent().deletingLastPathComponent()
-      .deletingLastPathComponent()
-    let readme = try String(contentsOf: root.appending(path: "README.md"), encoding: .utf8)
     let opening = try #require(readme.range(of: "```swift\nimport NibbleKV\n\n"))
     let closing = try #require(
       readme.range(of: "\n```", range: opening.upperBound..<readme.endIndex)
@@ -60,6 +51,6 @@ import Testing
       separator: "\n",
       omittingEmptySubsequences: false
     ).map(String.init)
-    #expect(shown == compiled)
+    #expect(try CompiledExample.blocks(marked: "README", in: #filePath) == [shown])
   }
 }

@@ -88,8 +88,8 @@ extension Calibration {
 
   /// Reads a calibration.
   ///
-  /// - Throws: ``FileError`` if the file cannot be read, or is not a calibration of a version that this library knows; an invalid
-  ///   transform is ``FileError/wrongContent(file:reason:)`` too.
+  /// - Throws: `FileError` if the file cannot be read, or is not a calibration of a version that this library knows; an invalid
+  ///   transform is `FileError/wrongContent(file:reason:)` too.
   public init(path: String) throws(FileError) {
     let file = try SafetensorsFile(path: path)
     let words = try Words(file)
@@ -108,7 +108,7 @@ extension Calibration {
 
   /// Writes a calibration; a file of that name is replaced as a whole or not at all.
   ///
-  /// - Throws: ``FileError/unwritable(path:reason:)``.
+  /// - Throws: `FileError/unwritable(path:reason:)`.
   public func write(to path: String) throws(FileError) {
     var tensors: [SafetensorsFile.Content] = []
     for (layer, heads) in heads.enumerated() {

@@ -7,7 +7,7 @@ internal import CNibble
 /// - scores need the query's products with ``synthesis`` alone, once for each stretch of pages, and
 /// - outputs are sums of ``synthesis`` vectors, once for each query.
 ///
-/// See ``RowStatistics/keyTransform()`` and ``RowStatistics/valueTransform()`` for how the vectors are found.
+/// See `RowStatistics.keyTransform()` and `RowStatistics.valueTransform()` for how the vectors are found.
 public struct RowTransform: Hashable, Sendable {
   /// Channels of a row, and coefficients.
   public let headDim: Int

@@ -11,7 +11,7 @@ extension KVCache {
   /// - Returns: A sequence that goes on as the one that was saved.
   /// - Throws: ``KVError/otherModel(file:field:found:expected:)`` or ``KVError/otherPlan(file:field:found:expected:)`` if it was saved with another
   ///   model or another policy, and ``KVError/file(_:)`` if it cannot be read, is damaged, or is no session. A page that is
-  ///   damaged is ``FileError/damaged(file:what:offset:)`` from the call that needs it.
+  ///   damaged is `FileError.damaged(file:what:offset:)` from the call that needs it.
   /// - Complexity: O(pages, tokens), with a small factor.
   public func restoreSequence(from path: String) throws(KVError) -> KVSequence {
     try restoreSequence(from: path, calls: .system)
