@@ -152,16 +152,23 @@ def changed(policy, generator):
 
     walk(policy)
     node, key = generator.choice(places)
-    words = ["rotated:4", "int8", "linear:3", "trellis:5", "bcq:2", "float16", "bfloat16", "all", "first 2", "last", "0-3", "token", "channel",
-             "none", "hadamard", "removed", "balanced", "tokens", "search", True, False, None, 0, 1, 4, 16, 64, 100, 4096, -1, 0.25, "", [], {}]
-    names = ["keys", "values", "layers", "kv_heads", "beyond", "bits", "axis", "group", "zero_point", "mean", "rotation", "blocks",
-             "clip", "scales", "outliers", "format", "codec", "recent", "name", "sinks", "page_tokens", "exact_rows", "skip_below"]
+    anything = ["rotated:4", "trellis:5", "last", "hadamard", True, False, None, 0, 4, 100, -1, 0.25, "", [], {}]
+    codecs = ["rotated:4", "int8", "linear:3", "bcq:2", "float16", "bfloat16", "seeded", {"codec": "clustered", "bits": 3, "axis": "none"}]
+    selections = ["all", 0, 7, "0-3", "first 2", "last 1", ["first 1", "last 1"], [2, 5]]
+    sensible = {
+        "keys": codecs, "values": codecs, "layers": selections, "kv_heads": selections, "codec": ["linear", "int8", "trellis", "bcq", "rotated"],
+        "beyond": [64, 4096, 16777216], "recent": [0, 64, 65536], "sinks": [0, 1024], "page_tokens": [16, 48, 64, 1024],
+        "exact_rows": ["float32", "float16", "bfloat16"], "skip_below": [0, 0.001, 0.49], "name": ["a b", 4], "bits": [1, 2, 3, 4, 8, 16],
+        "axis": ["token", "channel", "none"], "group": [16, 32, 64], "zero_point": [True, False], "mean": ["removed", "kept"],
+        "rotation": ["none", "hadamard"], "blocks": ["channels", "tokens"], "clip": ["none", "search"], "scales": ["plain", "balanced"],
+        "outliers": [0, 1, 10], "format": ["mxfp4", "nvfp4", "mxint8"],
+    }
     if isinstance(node, dict) and generator.random() < 0.4:
-        node[generator.choice(names)] = generator.choice(words)
-    elif isinstance(node, dict) and generator.random() < 0.2:
+        key = generator.choice(list(sensible))
+    elif isinstance(node, dict) and generator.random() < 0.1:
         del node[key]
-    else:
-        node[key] = generator.choice(words)
+        return policy
+    node[key] = generator.choice(sensible.get(key, anything) if generator.random() < 0.7 else anything)
     return policy
 
 
