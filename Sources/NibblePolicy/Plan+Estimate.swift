@@ -85,7 +85,9 @@ extension Plan {
       estimate.tail += tailPages / sequences * page
       pages.add(tailPages / sequences, of: page)
     }
-    estimate.slack = pages.slackBytes
+    // Each age leaves a slab that is not full.
+    let ages = layers.map { $0.rungs.count - 1 }.max() ?? 0
+    estimate.slack = pages.slackBytes(partial: ages)
     estimate.scratch = scratchBytes(
       context: context,
       chunk: chunk,
@@ -212,9 +214,9 @@ private struct PageCounts {
     counts[pageBytes, default: 0] += pages
   }
 
-  /// What the slabs hold beyond their pages: what does not divide them, the last one's rest, and one more for holes if there are
-  /// several sizes.
-  var slackBytes: Int {
+  /// What the slabs hold beyond their pages: what does not divide them, the last one's rest, one more for holes if there are
+  /// several sizes, and `partial` more.
+  func slackBytes(partial: Int) -> Int {
     var slabBytes = SlabGeometry.hugePageBytes
     var bytes = 0
     var used = 0
@@ -226,7 +228,7 @@ private struct PageCounts {
       slabBytes = max(slabBytes, slab)
     }
     guard bytes > 0 else { return 0 }
-    let slabs = (used + slabBytes - 1) / slabBytes + (counts.count > 1 ? 1 : 0)
+    let slabs = (used + slabBytes - 1) / slabBytes + (counts.count > 1 ? 1 : 0) + partial
     return slabs * slabBytes - bytes
   }
 }

@@ -170,25 +170,4 @@ import Testing
     // Exact rows stay exact.
     #expect(plan.layers.allSatisfy { $0.rungs.count == 1 })
   }
-
-  /// Pages of each age go where pages of their size were, so what is held stays what the plan says.
-  @Test func agesLeaveNoHoles() throws {
-    let shape = ModelShape(layers: 2, queryHeads: 8, kvHeads: 8, headDim: 128)
-    let policy = Policy(
-      keys: .int8,
-      values: .linear(4),
-      ages: [
-        Policy.Age(beyond: 2048, keys: .rotated(4)),
-        Policy.Age(beyond: 8192, keys: .rotated(2), values: .linear(2)),
-      ]
-    )
-    let cache = try KVCache(model: shape, policy: policy, threads: 2)
-    let sequence = cache.makeSequence()
-    let rows = TokenRows(512, shape: shape, seed: 8)
-    for _ in 0..<48 {
-      for layer in 0..<shape.layers { try rows.append(0..<512, to: sequence, layer: layer) }
-    }
-    let planned = try cache.plan.estimate(context: 48 * 512, chunk: 512, threads: 2)
-    #expect(cache.statistics.heldBytes <= planned.total)
-  }
 }
