@@ -6,8 +6,8 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 source "$root/scripts/common.sh"
 cd "$root"
 
-export TSAN_OPTIONS=${TSAN_OPTIONS:-halt_on_error=0:exitcode=66:second_deadlock_stack=1}
-# Kills fork the process, which the sanitizer does not follow.
+export TSAN_OPTIONS=${TSAN_OPTIONS:-exitcode=66:second_deadlock_stack=1:suppressions=$root/scripts/thread-sanitizer.supp}
+# Kills end processes that the sanitizer does not follow; mutated files have a check of their own.
 NIBBLE_SANITIZER=thread scripts/test.sh \
-  --filter 'Concurrency|ServerLoad|Prefix|Disk|Session|Workers|Budget|Batch|Fork|Telemetry|Window' \
+  --filter 'NibbleKVTests\.(Concurrency|ServerLoad|Prefix|Disk|Session|Workers|Budget|Batch|Fork|Telemetry)' \
   --skip 'SessionKill|SessionFuzz'
