@@ -84,6 +84,16 @@ static double run(const char *policy, const float *keys, const float *values,
          figures.bits_per_value, (unsigned long long)figures.total_bytes,
          (unsigned long long)figures.exact_bytes, error);
 
+  // The rows that attention sees, decoded: exact attention over them differs by rounding only.
+  static float decoded_keys[TOKENS * KV_ROW], decoded_values[TOKENS * KV_ROW];
+  check(nibble_sequence_get_rows(sequence, LAYERS - 1, TOKENS, decoded_keys, decoded_values),
+        "nibble_sequence_get_rows");
+  attend_exactly(queries + (TOKENS - 1) * QUERY_ROW, decoded_keys, decoded_values, TOKENS, exact);
+  expect(relative_error(output + (TOKENS - 1) * QUERY_ROW, exact) < 0.02, "the decoded rows");
+  expect(nibble_sequence_get_rows(sequence, 0, TOKENS + 1, decoded_keys, decoded_values) ==
+             NIBBLE_INVALID_ARGUMENT,
+         "rows that are not there are refused");
+
   // A branch has its own end; the pages before it are shared.
   nibble_sequence *branch = NULL;
   check(nibble_sequence_fork(sequence, &branch), "nibble_sequence_fork");
@@ -94,7 +104,8 @@ static double run(const char *policy, const float *keys, const float *values,
   expect(figures.tokens == TOKENS, "the tokens of the original");
   nibble_cache_statistics whole = {0};
   check(nibble_cache_get_statistics(cache, &whole, sizeof whole), "cache statistics");
-  expect(whole.sequences == 2 && whole.held_bytes > 0, "the cache's statistics");
+  expect(whole.sequences == 2 && whole.held_bytes > 0 && whole.page_tokens > 0,
+         "the cache's statistics");
 
   nibble_cache_free(cache);  // the sequences keep it alive
   nibble_sequence_free(branch);

@@ -4,7 +4,7 @@ import NibbleKV
 
 /// The version of the interface that this library has.
 @c(nibble_abi_version)
-public func nibbleABIVersion() -> UInt32 { 2 }
+public func nibbleABIVersion() -> UInt32 { 3 }
 
 /// What was wrong with the last failed call of this thread.
 @c(nibble_last_error)
@@ -80,6 +80,7 @@ public func nibbleCacheGetStatistics(
       UInt64(statistics.prefixes.sequences),
       UInt64(statistics.prefixes.bytes),
       UInt64(statistics.prefixes.evictions),
+      UInt64(cache.plan.policy.pageTokens),
     ]
     write(fields, to: structure, byteCount: structBytes)
   }

@@ -89,6 +89,30 @@ public func nibbleSequenceAttend(
   }
 }
 
+/// Decodes the first tokens of one layer.
+@c(nibble_sequence_get_rows)
+public func nibbleSequenceGetRows(
+  _ sequence: OpaquePointer?,
+  _ layer: UInt32,
+  _ tokens: UInt64,
+  _ keys: UnsafeMutablePointer<Float>?,
+  _ values: UnsafeMutablePointer<Float>?
+) -> Int32 {
+  reporting {
+    let sequence = try object(sequence, as: KVSequence.self, "sequence")
+    let keys = try required(keys, "keys")
+    let values = try required(values, "values")
+    let rows = try sequence.decodedRows(layer: Int(layer))
+    let rowLength = sequence.shape.kvHeads * sequence.shape.headDim
+    let held = rows.keys.count / rowLength
+    guard tokens <= held else {
+      throw CallError(description: "tokens is \(tokens), but layer \(layer) has \(held)")
+    }
+    keys.update(from: rows.keys, count: Int(tokens) * rowLength)
+    values.update(from: rows.values, count: Int(tokens) * rowLength)
+  }
+}
+
 /// Drops the tokens after the first `tokens`.
 @c(nibble_sequence_truncate)
 public func nibbleSequenceTruncate(_ sequence: OpaquePointer?, _ tokens: UInt64) -> Int32 {

@@ -25,7 +25,7 @@ extern "C" {
 // Grows when functions, fields or statuses are added; nothing is taken away or changes its meaning.
 // So a library serves every caller with nibble_abi_version() >= NIBBLE_ABI_VERSION, where the first
 // is that of the library and the second that of the header which the caller was compiled with.
-#define NIBBLE_ABI_VERSION 2
+#define NIBBLE_ABI_VERSION 3
 
 typedef struct nibble_cache nibble_cache;
 typedef struct nibble_sequence nibble_sequence;
@@ -107,6 +107,8 @@ typedef struct nibble_cache_statistics {
   uint64_t prefix_sequences;      // sequences that are remembered
   uint64_t prefix_bytes;          // of their pages in memory; living sequences may share them
   uint64_t prefix_evictions;      // how often one was shortened or forgotten to make room
+  // Since version 3:
+  uint64_t page_tokens;  // tokens of a page, by the policy
 } nibble_cache_statistics;
 
 // Fills the first `struct_bytes` of `statistics`; pass sizeof(nibble_cache_statistics). Fields that
@@ -137,6 +139,14 @@ nibble_status nibble_sequence_append(nibble_sequence *sequence, uint32_t layer, 
 nibble_status nibble_sequence_attend(nibble_sequence *sequence, uint32_t layer, uint64_t tokens,
                                      const float *queries, float scale, uint64_t window,
                                      float soft_cap, float *output);
+
+// Decodes the first `tokens` tokens of one layer to rows as attention sees them, for hosts whose
+// own attention must take over. It costs the memory that packed pages save, and takes longer than
+// attention does. (Since version 3.)
+//
+// keys, values: [tokens, kv_heads, head_dim]
+nibble_status nibble_sequence_get_rows(const nibble_sequence *sequence, uint32_t layer,
+                                       uint64_t tokens, float *keys, float *values);
 
 // Drops all tokens after the first `tokens`, in all layers.
 nibble_status nibble_sequence_truncate(nibble_sequence *sequence, uint64_t tokens);
