@@ -159,6 +159,27 @@ def test_reset_empties_the_cache():
     assert torch.allclose(logits(model, ids, cache), logits(model, ids), atol=1e-3)
 
 
+def test_a_saved_conversation_goes_on(tmp_path):
+    ids = prompt(60)
+    model = small_model("qwen2")
+    expected = generate(model, ids)
+    cache = NibbleCache(model.config, "exact")
+    logits(model, ids[:, :40], cache)
+    cache.sequences[0].save(tmp_path / "a.session")
+    other = NibbleCache(model.config, "exact")
+    other.adopt([other.store.restore(tmp_path / "a.session")])
+    assert other.get_seq_length() == 40
+    assert torch.equal(generate(model, ids, other), expected)
+    for sequences, words in (
+        ([], "expected one length"),
+        ([other.store.sequence(), *other.sequences], r"\[0, 99\] tokens"),
+        (cache.sequences, "another cache"),
+    ):
+        with pytest.raises(nibblekv.InvalidArgumentError, match=words):
+            other.adopt(sequences)
+    assert (other.get_seq_length(), other.sequences[0].length) == (99, 99)
+
+
 def test_rows_of_half_precision_are_taken():
     ids = prompt(60)
     model = small_model("llama").to(torch.bfloat16)

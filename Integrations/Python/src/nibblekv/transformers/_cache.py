@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import torch
@@ -79,6 +80,24 @@ class NibbleCache(TransformersCache):
     def total_bytes(self) -> int:
         """What the sequences hold: pages, tails and sinks. Pages that forks share count in each."""
         return sum(sequence.statistics.total_bytes for sequence in self.sequences)
+
+    def adopt(self, sequences: Iterable[Sequence]) -> None:
+        """Goes on from sequences of ``store`` in place of what the cache holds: those of
+        ``store.restore(path)`` or ``store.continuing(ids)``, one for each row of the batch.
+
+        ``generate`` then takes the whole prompt and computes what the cache does not have.
+        """
+        adopted = list(sequences)
+        lengths = {sequence.length for sequence in adopted}
+        if len(lengths) != 1:
+            raise InvalidArgumentError(
+                f"the sequences have {sorted(lengths)} tokens; expected one length"
+            )
+        if any(sequence.cache is not self.store for sequence in adopted):
+            raise InvalidArgumentError("a sequence is of another cache; store makes those of this")
+        self.reset()
+        self.sequences = adopted
+        self._set_length(lengths.pop())
 
     def append(self, layer: NibbleLayer, keys: torch.Tensor, values: torch.Tensor) -> None:
         """Appends rows to one layer of all sequences; (batch, tokens, kv_heads, head_dim) each.
