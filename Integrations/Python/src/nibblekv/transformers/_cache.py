@@ -144,8 +144,6 @@ class NibbleCache(TransformersCache):
 
     def reset(self) -> None:
         """Forgets all tokens; the batch may have another size then."""
-        for sequence in self.sequences:
-            sequence.close()
         self.sequences = []
         self._set_length(0)
 
@@ -165,6 +163,8 @@ class NibbleCache(TransformersCache):
 
     def close(self) -> None:
         """Frees the sequences and the cache."""
+        for sequence in self.sequences:
+            sequence.close()
         self.reset()
         self.store.close()
 
@@ -181,15 +181,12 @@ class NibbleCache(TransformersCache):
         for index in indices:
             if not -count <= index < count:
                 raise InvalidArgumentError(f"sequence {index} does not exist; there are {count}")
-        taken: set[int] = set()
+        taken: set[int] = set()  # the first use of each needs no fork
         chosen = []
         for index in (index % count for index in indices):
             sequence = self.sequences[index]
             chosen.append(sequence.fork() if index in taken else sequence)
             taken.add(index)
-        for index, sequence in enumerate(self.sequences):
-            if index not in taken:
-                sequence.close()
         self.sequences = chosen
 
     def _set_length(self, length: int) -> None:
