@@ -8,9 +8,7 @@ import Testing
 
 /// Tuning of a tiny model, whose logits depend on everything in its cache.
 @Suite struct TunerTests {
-  private static let ladder = TuningLadder(
-    try! Policy.list(argument: "linear:2,linear:3,linear:4,int8")
-  )
+  private static let codecs: [CodecDescription] = [.linear(2), .linear(3), .linear(4), .int8]
 
   private static func tuner(
     _ budget: TuningBudget = .bitsPerValue(5.5),
@@ -22,7 +20,7 @@ import Testing
       budget: budget,
       text: TuningText(documents, tokens: 320, seed: 1)
     )
-    tuner.ladder = ladder
+    tuner.ladder = TuningLadder(keys: codecs, values: codecs)
     tuner.start = try Policy(argument: "float16@page_tokens=16@recent=16")
     tuner.context = 1_024
     tuner.threads = 1

@@ -53,6 +53,7 @@ struct BitAllotment: Sendable {
   /// - Parameter fits: Whether an allotment, the index of a choice for each unit, is cheap enough. Dearer choices never fit where cheaper ones
   ///   do not.
   /// - Returns: The index of a choice for each unit; `nil` if even the cheapest do not fit.
+  /// - Throws: What `fits` throws.
   /// - Complexity: One call of `fits` for each edge of the hulls.
   func best<Failure: Error>(fits: ([Int]) throws(Failure) -> Bool) throws(Failure) -> [Int]? {
     var allotment = hulls.map { $0[0] }

@@ -10,7 +10,15 @@ struct TuningCost {
   /// Bytes.
   private(set) var limit = 0
 
-  /// - Parameter start: The policy whose sinks and tail a budget of bits per value stands beside.
+  /// Counts what a budget allows.
+  ///
+  /// - Parameters:
+  ///   - budget: The budget.
+  ///   - start: The policy whose sinks and tail a budget of bits per value stands beside.
+  ///   - context: Tokens, unless the budget names them.
+  ///   - shape: The model.
+  ///   - catalogue: The codecs.
+  /// - Throws: `PolicyError` if the start does not fit the model.
   init(
     budget: TuningBudget,
     start: Policy,

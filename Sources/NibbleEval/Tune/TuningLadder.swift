@@ -16,6 +16,7 @@ public struct TuningLadder: Hashable, Sendable {
   /// The codes that lose least at their bits, with and without mean removal, and with calibrated transforms where there are any.
   ///
   /// - Parameter isCalibrated: Whether a calibration of the model is given.
+  /// - Returns: The ladder; some of its codecs may not fit a model.
   public static func standard(isCalibrated: Bool) -> TuningLadder {
     let codes: [CodecDescription] =
       (1...4).map { .trellis($0) } + (2...4).map { .bcq($0) } + [.rotated(4), .int8, .float16]
@@ -59,6 +60,7 @@ extension [TuningRung] {
   /// The rungs on the lower hull of attention error against bits, as far as they are of use for a budget.
   ///
   /// - Parameter budget: Bits per value on average.
+  /// - Returns: These rungs, from the fewest bits to the most.
   func useful(budget: Double) -> [TuningRung] {
     let hull = lowerHull(map { AllotmentChoice(cost: $0.bitsPerValue, loss: $0.attentionError) })
       .map { self[$0] }
