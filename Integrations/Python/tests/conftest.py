@@ -65,7 +65,9 @@ FAMILIES = ["llama", "qwen2", "qwen3", "mistral", "gemma2", "gemma3"]
 
 def small_model(family: str, seed: int = 7) -> Any:
     torch.manual_seed(seed)
-    return transformers.AutoModelForCausalLM.from_config(configuration(family)).eval()
+    # Only eager attention has soft caps; early versions of transformers 5 leave them out in others.
+    own = {"attn_implementation": "eager"} if family == "gemma2" else {}
+    return transformers.AutoModelForCausalLM.from_config(configuration(family), **own).eval()
 
 
 def prompt(tokens: int, batch: int = 1, seed: int = 3) -> torch.Tensor:

@@ -44,7 +44,7 @@ def _attend(
     """The attention function: (batch, heads, tokens, head_dim) in, (batch, tokens, heads, head_dim)
     out."""
     if not isinstance(key, PackedRows):
-        function = ALL_ATTENTION_FUNCTIONS.get_interface(own, _eager_of(module))
+        function = _eager_of(module) if own == "eager" else ALL_ATTENTION_FUNCTIONS[own]
         return function(module, query, key, value, attention_mask, **options)
     layer = key.layer
     _refuse(options)
@@ -70,7 +70,7 @@ def _attend(
 
 def _eager_of(module: torch.nn.Module) -> Any:
     """The eager attention of the file that a model's attention is written in."""
-    return getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
+    return sys.modules[type(module).__module__].eager_attention_forward
 
 
 def _refuse(options: dict[str, Any]) -> None:
