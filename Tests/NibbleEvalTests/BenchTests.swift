@@ -235,7 +235,8 @@ import Testing
     #expect(report.compressedTokens == 0)
     #expect(
       try keys(report) == [
-        "policy", "tokens", "layers", "kv_heads", "head_dim", "chunk", "threads", "planned_bytes",
+        "policy", "tokens", "sequences", "layers", "kv_heads", "head_dim", "chunk", "threads",
+        "planned_bytes",
         "resident_growth_bytes", "float16_bytes", "compressed_tokens", "bits_per_value", "tiers",
         "forks", "fork_growth_bytes",
       ]
