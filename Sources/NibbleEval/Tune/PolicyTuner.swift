@@ -6,7 +6,8 @@ public import NibbleKV
 /// 1. Every codec of the ladder encodes all keys alone, then all values alone, and the error of attention's outputs says which codecs
 ///    are worth trying on each unit: those on the lower hull of error against bits.
 /// 2. Each of these encodes its unit alone, everything else exact, and the KL divergence of the predictions is measured.
-/// 3. Divergences are taken to add up, and bits are allotted by Lagrangian search over the hulls (``BitAllotment``).
+/// 3. Divergences are taken to add up, and bits are allotted by Lagrangian search over the lower hulls of loss
+///    against bits.
 /// 4. Other numbers of sinks and recent tokens are tried at equal bytes, and kept where the divergence falls for certain.
 /// 5. Whole policies for more and for fewer bytes are measured on the same text. They show how far divergences do add up, which corrects
 ///    the prediction, and what bytes buy.
