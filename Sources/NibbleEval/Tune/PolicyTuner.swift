@@ -9,9 +9,8 @@ public import NibbleKV
 /// 3. Divergences are taken to add up, and bits are allotted by Lagrangian search over the lower hulls of loss
 ///    against bits.
 /// 4. Other numbers of sinks and recent tokens are tried at equal bytes, and kept where the divergence falls for certain.
-/// 5. Whole policies for more and for fewer bytes are measured on the same text. They show how far divergences do add up, which corrects
-///    the prediction, and what bytes buy.
-/// 6. The policy, the best uniform ones and the presets are compared on text that nothing was chosen by.
+/// 5. The policy is compared with tuned ones for more and for fewer bytes, the best uniform ones and the presets, on text that nothing was
+///    chosen by. Those for other bytes show how far divergences do add up, which corrects the prediction.
 ///
 /// After MixQuant and KVTuner (arXiv 2502.04420) in spirit; the search is that of Shoham and Gersho (1988).
 public struct PolicyTuner {
