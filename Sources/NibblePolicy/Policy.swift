@@ -139,7 +139,7 @@ public struct Policy: Hashable, Sendable {
   }
 
   /// What one side is encoded with unless a rule says otherwise.
-  func codec(_ side: KVSide) -> CodecDescription {
+  package func codec(_ side: KVSide) -> CodecDescription {
     switch side {
     case .keys: keys
     case .values: values

@@ -73,7 +73,9 @@ enum TinyReport {
   @Test(arguments: KVSide.allCases)
   func aloneMeansOneStrip(side: KVSide) throws {
     let shape = ModelShape(layers: 3, queryHeads: 4, kvHeads: 2, headDim: 64)
-    let policy = try TinyReport.run(probe: "k=int8+v=linear:2").alone(layer: 1, head: 1, side: side)
+    let probe = try Policy(argument: "k=int8+v=linear:2")
+    let unit = TuningUnit(layer: 1, heads: 1..<2, side: side)
+    let policy = probe.alone(unit, probe.codec(side), shape: shape)
     let entries = try Plan(policy: policy, shape: shape).entries.filter { !$0.codec.isExactRows }
     #expect(entries.count == 1)
     let entry = try #require(entries.first)

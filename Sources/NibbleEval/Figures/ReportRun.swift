@@ -142,16 +142,11 @@ extension ReportRun {
   private func sensitivity(_ progress: ProgressHandler) throws -> SensitivityReport {
     let shape = comparison.model.shape
     let reading = reading(effort.sensitivityTokens)
-    var rows: [SensitivityReport.Row] = []
-    var policies: [Policy] = []
-    for layer in 0..<shape.layers {
-      for side in KVSide.allCases {
-        for head in 0..<shape.kvHeads {
-          rows.append(SensitivityReport.Row(layer: layer, kvHead: head, side: side.rawValue))
-          policies.append(alone(layer: layer, head: head, side: side))
-        }
-      }
+    let units = TuningUnit.all(of: shape, grouping: .heads)
+    var rows = units.map {
+      SensitivityReport.Row(layer: $0.layer, kvHead: $0.heads.lowerBound, side: $0.side.rawValue)
     }
+    let policies = units.map { probe.alone($0, probe.codec($0.side), shape: shape) }
     for first in stride(from: 0, to: rows.count, by: Self.batch) {
       let batch = first..<min(first + Self.batch, rows.count)
       let results = try reading.run(policies: Array(policies[batch])) { step in
@@ -164,26 +159,6 @@ extension ReportRun {
     }
     let tokens = reading.documents.reduce(0) { $0 + $1.count }
     return SensitivityReport(codec: probe.label, tokens: tokens, rows: rows)
-  }
-
-  /// A policy that encodes one side of one head in one layer, and keeps everything else as it is.
-  func alone(layer: Int, head: Int, side: KVSide) -> Policy {
-    let rule = Policy.Rule(
-      layers: [.index(layer)],
-      kvHeads: [.index(head)],
-      keys: side == .keys ? probe.keys : nil,
-      values: side == .values ? probe.values : nil
-    )
-    return Policy(
-      name: "\(side.rawValue) of layer \(layer), head \(head)",
-      keys: .float32,
-      values: .float32,
-      exact: .float32,
-      pageTokens: probe.pageTokens,
-      sinks: probe.sinks,
-      recent: probe.recent,
-      rules: [rule]
-    )
   }
 
   private func scaling(_ progress: ProgressHandler) throws -> [ScalingRow] {

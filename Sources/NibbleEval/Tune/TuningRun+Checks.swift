@@ -36,7 +36,7 @@ extension TuningRun {
   mutating func tryWindows(
     _ policy: Policy,
     search: TuningSearch
-  ) throws -> (rows: [TuningRow], better: Policy?) {
+  ) throws -> (rows: [TuningRow], better: (allotment: [Int], policy: Policy)?) {
     guard tuner.triesWindows, measure == .logits else { return ([], nil) }
     let longest = tuner.text.tuning.map(\.count).max() ?? 0
     let starts =
@@ -47,12 +47,8 @@ extension TuningRun {
       ($0.sinks, $0.recent) != (start.sinks, start.recent) && 4 * ($0.sinks + $0.recent) <= longest
     }
     var policies = [policy.named(windows: policy)]
-    var fitting: [Policy] = []
-    for other in others {
-      guard let found = try? search.policy(other, within: cost) else { continue }
-      policies.append(found.policy.named(windows: other))
-      fitting.append(other)
-    }
+    let fitting = try others.compactMap { try search.policy($0, within: cost) }
+    policies += fitting.map { $0.policy.named(windows: $0.policy) }
     let rows = try compare(policies, on: tuner.text.tuning, phase: "windows")
     let better = zip(rows.dropFirst(), fitting).filter { ($0.0.ratioHigh ?? 1) < 1 }
       .min { ($0.0.ratio ?? 1) < ($1.0.ratio ?? 1) }
@@ -68,7 +64,7 @@ extension TuningRun {
     var others: [(parts: Double, policy: Policy)] = []
     for bits in Self.otherBudgets {
       let changed = try cost.changed(byBitsPerValue: bits, of: policy)
-      guard let found = try? search.policy(policy, within: changed) else { continue }
+      guard let found = try search.policy(policy, within: changed) else { continue }
       var other = found.policy
       other.name = "tuned, \(NumberText.decimal(try cost.bitsPerValue(of: other), 2)) bits"
       let isNew =

@@ -132,7 +132,8 @@ extension TuningRun {
     on documents: [[Int]],
     phase: String
   ) throws -> [TuningRow] {
-    let facts = [phase] + policies.map(\.yaml)
+    // Rows tell bytes too, which are those of a context.
+    let facts = [phase, "\(tuner.budget)", "\(cost.context)"] + policies.map(\.yaml)
     if let rows = record[comparison: facts] { return rows }
     let rows = try rows(policies, of: documents, progress: renamed(phase))
     record[comparison: facts] = rows

@@ -98,11 +98,17 @@ extension TuningRun {
     let rungs = try useful(screened)
     let losses = try losses(of: rungs)
     let search = TuningSearch(units: units, rungs: rungs, losses: losses)
-    var (allotment, policy) = try search.policy(start, within: cost)
-    let windows = try tryWindows(policy, search: search)
-    if let better = windows.better {
-      (allotment, policy) = try search.policy(better, within: cost)
+    guard var (allotment, policy) = try search.policy(start, within: cost) else {
+      let least = search.leastPolicy(start, shape: shape)
+      throw EvaluationError.invalidOption(
+        name: "the budget",
+        value: "\(cost.limit) bytes at \(cost.context) tokens",
+        expected:
+          "at least \(try cost.bytes(of: least)), what the cheapest codecs of the ladder take"
+      )
     }
+    let windows = try tryWindows(policy, search: search)
+    if let better = windows.better { (allotment, policy) = better }
     policy.name = TuningReport.tunedName
     let comparison = try checkRows(policy, search: search, uniform: uniform(screened))
     return TuningOutcome(

@@ -24,21 +24,21 @@ struct TuningSearch {
 
   /// The best policy with the windows of another.
   ///
-  /// - Returns: For each unit the index of its rung, and the policy.
-  /// - Throws: ``EvaluationError/invalidOption(name:value:expected:)`` if not even the cheapest rungs fit.
-  func policy(_ start: Policy, within cost: TuningCost) throws -> (allotment: [Int], policy: Policy)
-  {
-    guard let found = try allotments.best(fits: { try cost.fits(policy(start, $0, cost.shape)) })
-    else {
-      let least = policy(start, allotments.hulls.map { $0[0] }, cost.shape)
-      throw EvaluationError.invalidOption(
-        name: "the budget",
-        value: "\(cost.limit) bytes at \(cost.context) tokens",
-        expected:
-          "at least \(try cost.bytes(of: least)), what the cheapest codecs of the ladder take"
-      )
+  /// - Returns: For each unit the index of its rung, and the policy; `nil` if not even the cheapest rungs fit.
+  /// - Throws: `PolicyError` if a policy does not fit the model.
+  func policy(
+    _ start: Policy,
+    within cost: TuningCost
+  ) throws(PolicyError) -> (allotment: [Int], policy: Policy)? {
+    let found = try allotments.best { (allotment) throws(PolicyError) in
+      try cost.fits(policy(start, allotment, cost.shape))
     }
-    return (found, policy(start, found, cost.shape))
+    return found.map { ($0, policy(start, $0, cost.shape)) }
+  }
+
+  /// The policy of the cheapest rungs.
+  func leastPolicy(_ start: Policy, shape: ModelShape) -> Policy {
+    policy(start, allotments.hulls.map { $0[0] }, shape)
   }
 
   /// The losses of an allotment's rungs, added up.

@@ -43,14 +43,10 @@ extension Policy {
       let own = codecs.filter { $0.key.side == side }
       let covered = own.keys.reduce(0) { $0 + $1.heads.count }
       if covered == shape.layers * shape.kvHeads { policy.set(side, mostFrequent(own)) }
-      let rest = own.filter { $0.value != policy[side] }
+      let rest = own.filter { $0.value != policy.codec(side) }
       policy.rules += rules(rest, side: side, shape: shape)
     }
     return policy
-  }
-
-  subscript(side: KVSide) -> CodecDescription {
-    side == .keys ? keys : values
   }
 
   private mutating func set(_ side: KVSide, _ codec: CodecDescription) {
