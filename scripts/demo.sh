@@ -14,7 +14,7 @@ case ${1:-} in
   *) die "unknown argument $1; usage: demo.sh [--quick]" ;;
 esac
 
-policies=exact,conservative,balanced,linear:4,rotated:4,clustered:4
+policies=exact,conservative,balanced,small,linear:4,rotated:4,clustered:4
 prompt=$'The story of Ada and the lighthouse.\n\nOn Monday the harbour was full of people, because the wind had turned to the north. '
 prompt+='Ada keeps the silver compass in the old boat.'
 

@@ -154,6 +154,11 @@ public struct CodecDescription: Hashable, Sendable {
   /// Whether a strip needs the calibration of its layer and head.
   package var needsCalibration: Bool { rotation == .aligned || shapesErrors }
 
+  /// Whether the chains of a trellis fit into a block: each has one code in each tile, and its window of eight bits must not meet itself.
+  package static func hasRoomForChains(channels: Int, blockTokens: Int) -> Bool {
+    min(channels / 4 * blockTokens / 16, (channels + 15) / 16 * blockTokens / 4) >= 16
+  }
+
   /// The same description with the calibrated transform.
   public var aligned: CodecDescription {
     var copy = self

@@ -156,10 +156,8 @@ struct StripLayoutBuilder {
     return part
   }
 
-  /// A chain has one code in each tile, and its window of eight bits must not meet itself.
   private func checkChains(channels: Int) throws(CodecError) {
-    let tiles = min(channels / 4 * blockTokens / 16, (channels + 15) / 16 * blockTokens / 4)
-    guard tiles >= 16 else {
+    guard CodecDescription.hasRoomForChains(channels: channels, blockTokens: blockTokens) else {
       throw .unsupportedOption(
         codec: description.name,
         option: "head dimension \(headDim) with pages of \(pageTokens) tokens",

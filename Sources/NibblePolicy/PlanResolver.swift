@@ -111,12 +111,14 @@ struct PlanResolver {
   }
 
   private func codec(_ decision: Decision, _ side: KVSide) -> CodecDescription {
-    switch decision {
-    case .defaults: policy.codec(side)
-    case .rule(let index): policy.rules[index].codec(side) ?? policy.codec(side)
-    case .shortWindow: policy.exact
-    case .age(let index): policy.ages[index].codec(side) ?? policy.codec(side)
-    }
+    let codec =
+      switch decision {
+      case .defaults: policy.codec(side)
+      case .rule(let index): policy.rules[index].codec(side) ?? policy.codec(side)
+      case .shortWindow: policy.exact
+      case .age(let index): policy.ages[index].codec(side) ?? policy.codec(side)
+      }
+    return policy.fitting(codec, headDim: shape.headDim)
   }
 }
 

@@ -1,6 +1,7 @@
 internal import NibbleCodec
 
-// The literal values of every preset. They change only with a measurement.
+// The literal values of every preset. They change only with a measurement: `nibble tune` spends bits on keys before values
+// and on the keys of both ends first, and takes a trellis wherever it may. README.md has what presets lose on two models.
 extension Policy {
   /// Everything in float32: what a plain cache holds.
   public static let exact = Policy(
@@ -21,23 +22,23 @@ extension Policy {
   public static let conservative = Policy(
     name: "conservative",
     keys: .int8,
-    values: .rotated(4).centred
+    values: .trellis(4).centred
   )
 
   /// Four bits, with eight for the keys of the first and the last layer.
   public static let balanced = Policy(
     name: "balanced",
-    keys: .rotated(4).centred,
-    values: .rotated(4).centred,
+    keys: .trellis(4).centred,
+    values: .trellis(4).centred,
     rules: [Rule(layers: [.first(1), .last(1)], keys: .int8)]
   )
 
   /// Three bits, with four for the keys of the first and the last layer.
   public static let small = Policy(
     name: "small",
-    keys: .rotated(3).centred,
-    values: .rotated(3).centred,
-    rules: [Rule(layers: [.first(1), .last(1)], keys: .rotated(4).centred)]
+    keys: .trellis(3).centred,
+    values: .trellis(3).centred,
+    rules: [Rule(layers: [.first(1), .last(1)], keys: .trellis(4).centred)]
   )
 
   /// Every preset, from the largest to the smallest.
@@ -52,5 +53,13 @@ extension Policy {
     return Self.presets.first {
       $0.keys == keys && $0.values == values && $0.rules == rules && $0.exact == exact
     }?.name
+  }
+
+  /// What a strip takes that was given a codec: in a preset `rotated` with as many bits where a trellis has no room, so that presets fit every model.
+  func fitting(_ codec: CodecDescription, headDim: Int) -> CodecDescription {
+    guard codec.code == .trellis, matchingPreset != nil,
+      !CodecDescription.hasRoomForChains(channels: headDim, blockTokens: min(pageTokens, 64))
+    else { return codec }
+    return .rotated(codec.bits).centred
   }
 }

@@ -131,7 +131,7 @@ import Testing
     #expect(lines[1] == "model: 8 layers, 8 query heads, 4 KV heads, head dimension 64")
     #expect(lines[3].hasPrefix("0,7     all       keys    int8"))
     #expect(lines[3].hasSuffix("preset balanced, rule 1"))
-    #expect(lines[5].hasPrefix("1-6     all       keys    rotated:4 mean=removed"))
+    #expect(lines[5].hasPrefix("1-6     all       keys    trellis:4 mean=removed"))
     #expect(lines.contains("not compressed:"))
     #expect(!plan.explanation.contains("skip"))
   }

@@ -16,7 +16,7 @@ import Testing
 
   @Test func conservativeHasKeysInEightBitsAndValuesInFour() {
     #expect(Policy.conservative.keys == .int8)
-    #expect(Policy.conservative.values == .rotated(4).centred)
+    #expect(Policy.conservative.values == .trellis(4).centred)
   }
 
   @Test(arguments: [Policy.conservative, .balanced, .small])
@@ -50,11 +50,37 @@ import Testing
     for layer in 0..<8 {
       let isEnd = layer == 0 || layer == 7
       let keys = plan.entry(layer: layer, head: 1, side: .keys)
-      #expect(keys.codec == (isEnd ? .int8 : .rotated(4).centred))
+      #expect(keys.codec == (isEnd ? .int8 : .trellis(4).centred))
       #expect(keys.reason == (isEnd ? "preset balanced, rule 1" : "preset balanced"))
       let values = plan.entry(layer: layer, head: 1, side: .values)
-      #expect(values.codec == .rotated(4).centred)
+      #expect(values.codec == .trellis(4).centred)
       #expect(values.reason == "preset balanced")
     }
+  }
+
+  @Test(arguments: [(8, 64), (8, 256), (16, 32), (48, 16)])
+  func presetsTakeRotatedWhereATrellisHasNoRoom(headDim: Int, pageTokens: Int) throws {
+    let shape = ModelShape(layers: 3, queryHeads: 2, kvHeads: 1, headDim: headDim)
+    var policy = Policy.small
+    policy.pageTokens = pageTokens
+    let plan = try Plan(policy: policy, shape: shape)
+    #expect(plan.entry(layer: 0, head: 0, side: .keys).codec == .rotated(4).centred)
+    #expect(plan.entry(layer: 1, head: 0, side: .keys).codec == .rotated(3).centred)
+    #expect(plan.entry(layer: 1, head: 0, side: .values).reason == "preset small")
+    #expect(throws: PolicyError.self) {
+      try Plan(
+        policy: Policy(keys: .trellis(3), values: .trellis(3), pageTokens: pageTokens),
+        shape: shape
+      )
+    }
+  }
+
+  @Test(arguments: [(16, 64), (16, 256), (64, 16)])
+  func presetsTakeATrellisWhereItFits(headDim: Int, pageTokens: Int) throws {
+    let shape = ModelShape(layers: 3, queryHeads: 2, kvHeads: 1, headDim: headDim)
+    var policy = Policy.small
+    policy.pageTokens = pageTokens
+    let plan = try Plan(policy: policy, shape: shape)
+    #expect(plan.entry(layer: 1, head: 0, side: .keys).codec == .trellis(3).centred)
   }
 }
