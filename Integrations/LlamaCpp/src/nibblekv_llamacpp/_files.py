@@ -1,0 +1,75 @@
+"""Files that are there as a whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from nibblekv import FileFailedError, NibbleError
+
+_PIECE = 1 << 20
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[tuple[BinaryIO, int]]:
+    """A file to read, and its bytes."""
+    try:
+        with path.open("rb") as file:
+            yield file, os.fstat(file.fileno()).st_size
+    except OSError as error:
+        raise FileFailedError(f"{path} cannot be read: {error.strerror}") from error
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write and read that takes the place of ``path`` at the end of the block. Until
+    then, and if the block fails, what was there before stays."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        with temporary.open("x+b") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise FileFailedError(f"{path} cannot be written: {error.strerror}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def copy(source: BinaryIO, size: int, target: BinaryIO | None, name: str) -> str:
+    """Copies bytes piece by piece, or only reads them; returns their SHA-256 in hexadecimal."""
+    digest = hashlib.sha256()
+    left = size
+    while left > 0:
+        piece = source.read(min(left, _PIECE))
+        if not piece:
+            raise FileFailedError(f"{name} ends {left} bytes too early")
+        digest.update(piece)
+        if target is not None:
+            target.write(piece)
+        left -= len(piece)
+    return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def naming(what: str) -> Iterator[None]:
+    """Failures of the library in the block say what they are about."""
+    try:
+        yield
+    except NibbleError as error:
+        raise type(error)(f"{what}: {error.message}") from error
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
