@@ -10,7 +10,7 @@ from typing import Any
 import llama_cpp
 import numpy as np
 
-TYPES = {"f32": 0, "f16": 1, "q8_0": 8, "bf16": 30}
+TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q8_0": 8, "bf16": 30}
 
 
 class Model:

@@ -104,7 +104,7 @@ def _text(shown: Summary) -> str:
         )
         if stream.session_bytes is not None:
             line += (
-                f"; {stream.kv_heads} KV heads of {stream.head_dim} channels, "
+                f"; heads: {stream.kv_heads} of {stream.head_dim} channels, "
                 f"{stream.session_bytes:,} bytes"
             )
         lines.append(line)

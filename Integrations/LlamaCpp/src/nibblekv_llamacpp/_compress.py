@@ -127,7 +127,7 @@ def _save_session(
                     sequence.append(
                         layer, blocks[0].decode(keys, piece), blocks[1].decode(values, piece)
                     )
-        sequence.save(path)
+        sequence.save(path, compress=True)
 
 
 def _bytes(file: BinaryIO, block: RowBlock) -> bytes:
