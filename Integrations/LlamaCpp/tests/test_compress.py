@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +23,7 @@ from nibblekv import (
     UnsupportedError,
 )
 
-from nibblekv_llamacpp import _restore, compress, describe, restore, summary
+from nibblekv_llamacpp import _compress, _restore, compress, describe, restore, summary
 from nibblekv_llamacpp._layout import read_state
 
 CODED = "linear:4@page_tokens=16@recent=16@sinks=4"
@@ -135,7 +136,7 @@ def test_a_policy_file_is_kept_as_text(tmp_path):
     policy.unlink()
     restore(tmp_path / "a.nibble", tmp_path / "b.state")
     assert "linear:4" in str(describe(tmp_path / "a.nibble").policy)
-    one_line = written(tmp_path, b'{"version": 1, "keys": "int8", "values": "int8"}', "p.json")
+    one_line = written(tmp_path, b"version: 1", "p.yml")
     compress(state, tmp_path / "a.nibble", policy=str(one_line))
     assert restore(tmp_path / "a.nibble", tmp_path / "b.state").bytes == state.stat().st_size
 
@@ -178,11 +179,25 @@ def test_what_cannot_be_compressed_is_refused_and_leaves_nothing(tmp_path):
     refused(good, InvalidPolicyError, "cannot be read", policy="missing.yaml")
     infinite = bytearray(saved(40, keys="f32").file())
     struct.pack_into("<f", infinite, 12 + 160 + 8 + 480 + 8 + 12 + 30 * 128, float("inf"))
-    refused(bytes(infinite), InvalidArgumentError, "layer 0 of stream 0: .*finite")
+    refused(bytes(infinite), InvalidArgumentError, "stream 0, layer 0: .*finite")
     with pytest.raises(FileFailedError, match="cannot be read"):
         compress(tmp_path / "none", tmp_path / "a.nibble")
     with pytest.raises(FileFailedError, match="cannot be written"):
         compress(tmp_path / "a.state", tmp_path / "none" / "a.nibble")
+
+
+def test_a_state_that_becomes_shorter_meanwhile_is_refused(tmp_path, monkeypatch):
+    state = written(tmp_path, saved(40).file())
+
+    def cut(*_: Any) -> str:
+        os.truncate(state, 2000)
+        return "the digest"
+
+    # The digest is made after the layout was read.
+    monkeypatch.setattr(_compress, "copy", cut)
+    with pytest.raises(FileFailedError, match="became shorter than"):
+        compress(state, tmp_path / "a.nibble", policy="int8")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.state"]
 
 
 @pytest.fixture
@@ -270,6 +285,7 @@ def test_a_container_is_what_the_document_says(tmp_path, compressed):
         (lambda f: f["sessions"][0].update(bytes=9), "the sessions of .* end at byte"),
         (lambda f: f["sessions"][0].update(kv_heads=3), "session 0 of .* has 48 channels"),
         (lambda f: f["sessions"][0].update(kv_heads=2, head_dim=8), "session 0 of"),
+        (lambda f: f["sessions"][1].update(kv_heads=513), "has 513 KV heads of 16 channels; exp"),
         (lambda f: f["sessions"][1].update(sha256="0"), "the digest of session 1"),
         (lambda f: [f], "cannot be read"),
     ],

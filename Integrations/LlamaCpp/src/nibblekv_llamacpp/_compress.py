@@ -15,8 +15,8 @@ from nibblekv import FileFailedError, InvalidArgumentError
 
 from . import _container
 from ._container import Container, Description, Session
-from ._files import copy, naming, opened
-from ._layout import RowBlock, State, Stream, read_state
+from ._files import copy, naming, opened, read_at
+from ._layout import Stream, read_state
 from ._policy import policy_text
 from ._shape import Heads, channels_of, heads_of_model
 
@@ -59,18 +59,26 @@ def compress(
     source, target, text = Path(state), Path(out), policy_text(policy)
     with opened(source) as (file, size):
         layout = read_state(file, size, str(source))
+        shapes = [heads.of(channels_of(each, str(source))) for each in layout.streams]
         file.seek(0)
         sha256 = copy(file, size, None, str(source))
-        frame = b"".join(_gaps(file, layout))
+        frame = b"".join(read_at(file, *gap, str(source)) for gap in layout.gaps())
         with session_folder(target) as folder:
             sessions, paths = [], []
-            for index, stream in enumerate(layout.streams):
-                paths.append(folder / str(index))
-                shape = heads.of(channels_of(stream, str(source)))
-                _save_session(file, stream, shape, text, threads, paths[-1])
-                with opened(paths[-1]) as (session, session_bytes):
-                    digest = copy(session, session_bytes, None, str(paths[-1]))
-                sessions.append(Session(*shape, session_bytes, digest))
+            for index, (stream, shape) in enumerate(zip(layout.streams, shapes, strict=True)):
+                path = folder / str(index)
+                with (
+                    nibblekv.Cache(
+                        len(stream.keys), shape[0], *shape, text, threads=threads
+                    ) as cache,
+                    cache.sequence() as sequence,
+                ):
+                    for layer in range(cache.layers):
+                        with naming(f"{source}, stream {stream.index}, layer {layer}"):
+                            _append(sequence, layer, file, stream)
+                    sequence.save(path, compress=True)
+                sessions.append(_session(path, shape))
+                paths.append(path)
             description = Description(text, size, sha256, tuple(sessions))
             _container.write(target, description, frame, paths)
     with opened(target) as (written, written_bytes):
@@ -93,43 +101,22 @@ def order_of(stream: Stream) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
     return np.argsort(stream.positions, kind="stable")
 
 
-def _gaps(file: BinaryIO, layout: State) -> Iterator[bytes]:
-    for offset, size in layout.gaps():
-        file.seek(offset)
-        yield file.read(size)
+def _append(sequence: nibblekv.Sequence, layer: int, file: BinaryIO, stream: Stream) -> None:
+    """Appends the rows of all cells to a layer.
+
+    An append seals the pages that were due before it; so a page at a time, which bounds the rows
+    in float32 too, and the last row by itself.
+    """
+    keys, values = stream.keys[layer], stream.values[layer]
+    name = f"the file of stream {stream.index}"
+    key_bytes = np.frombuffer(read_at(file, keys.offset, keys.size, name), np.uint8)
+    value_bytes = np.frombuffer(read_at(file, values.offset, values.size, name), np.uint8)
+    page = sequence.cache.statistics.page_tokens
+    ends = [*range(page, stream.cells - 1, page), stream.cells - 1]
+    for cells in np.split(order_of(stream), ends):
+        sequence.append(layer, keys.decode(key_bytes, cells), values.decode(value_bytes, cells))
 
 
-def _save_session(
-    file: BinaryIO,
-    stream: Stream,
-    shape: tuple[int, int],
-    policy: str,
-    threads: int | None,
-    path: Path,
-) -> None:
-    kv_heads, head_dim = shape
-    with (
-        nibblekv.Cache(
-            len(stream.keys), kv_heads, kv_heads, head_dim, policy, threads=threads
-        ) as cache,
-        cache.sequence() as sequence,
-    ):
-        # An append seals the pages that were due before it: so a page at a time, which also bounds
-        # the float32 rows in memory, and the last row by itself.
-        ends = [
-            *range(cache.statistics.page_tokens, stream.cells - 1, cache.statistics.page_tokens)
-        ]
-        pieces = np.split(order_of(stream), [*ends, stream.cells - 1])
-        for layer, blocks in enumerate(zip(stream.keys, stream.values, strict=True)):
-            keys, values = (np.frombuffer(_bytes(file, block), np.uint8) for block in blocks)
-            for piece in pieces:
-                with naming(f"layer {layer} of stream {stream.index}"):
-                    sequence.append(
-                        layer, blocks[0].decode(keys, piece), blocks[1].decode(values, piece)
-                    )
-        sequence.save(path, compress=True)
-
-
-def _bytes(file: BinaryIO, block: RowBlock) -> bytes:
-    file.seek(block.offset)
-    return file.read(block.size)
+def _session(path: Path, shape: tuple[int, int]) -> Session:
+    with opened(path) as (file, size):
+        return Session(*shape, size, copy(file, size, None, str(path)))

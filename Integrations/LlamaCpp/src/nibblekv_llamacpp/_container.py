@@ -22,6 +22,8 @@ VERSION = 1
 _HEAD = struct.Struct("<8sIIQQ")
 _DIGEST_BYTES = 32
 _LONGEST_DESCRIPTION = 1 << 20
+# Heads, and channels of one, that a session may have.
+_MOST_IN_SHAPE = 512
 
 
 @dataclass(frozen=True)
@@ -151,6 +153,11 @@ def _check(description: Description, state: State, begin: int, size: int, path: 
     if end != size:
         raise FileFailedError(f"the sessions of {path} end at byte {end}; the file has {size}")
     for index, (session, stream) in enumerate(zip(description.sessions, streams, strict=True)):
+        if max(session.kv_heads, session.head_dim) > _MOST_IN_SHAPE:
+            raise FileFailedError(
+                f"session {index} of {path} has {session.kv_heads} KV heads of {session.head_dim} "
+                f"channels; expected at most {_MOST_IN_SHAPE} of each"
+            )
         channels = session.kv_heads * session.head_dim
         for block in (*stream.keys, *stream.values):
             if block.channels != channels:

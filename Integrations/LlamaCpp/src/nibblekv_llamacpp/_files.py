@@ -43,6 +43,15 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         temporary.unlink(missing_ok=True)
 
 
+def read_at(file: BinaryIO, offset: int, size: int, name: str) -> bytes:
+    """Bytes that were there when the file was opened."""
+    file.seek(offset)
+    content = file.read(size)
+    if len(content) != size:
+        raise FileFailedError(f"{name} became shorter than {offset + size} bytes")
+    return content
+
+
 def copy(source: BinaryIO, size: int, target: BinaryIO | None, name: str) -> str:
     """Copies bytes piece by piece, or only reads them; returns their SHA-256 in hexadecimal."""
     digest = hashlib.sha256()
