@@ -136,7 +136,7 @@ def test_a_policy_file_is_kept_as_text(tmp_path):
     policy.unlink()
     restore(tmp_path / "a.nibble", tmp_path / "b.state")
     assert "linear:4" in str(describe(tmp_path / "a.nibble").policy)
-    one_line = written(tmp_path, b"version: 1", "p.yml")
+    one_line = written(tmp_path, b' {"version": 1, "keys": "int8", "values": "int8"}', "p.yml")
     compress(state, tmp_path / "a.nibble", policy=str(one_line))
     assert restore(tmp_path / "a.nibble", tmp_path / "b.state").bytes == state.stat().st_size
 

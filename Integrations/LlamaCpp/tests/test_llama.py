@@ -24,6 +24,8 @@ from nibblekv_llamacpp._layout import read_state
 PROMPT, FOLLOWING = 600, 200
 POLICIES = ["int8", "balanced", "small"]
 MORE_POLICIES = ["linear:4", "rotated:4"]
+# Bits per value of compressed pages, as `nibblekv.eval` gives them.
+BITS = {"exact": 32, "float16": 16, "int8": 8.25, "balanced": 5.44, "small": 3.75}
 # The type of the cache, and whether attention is the flash kind: without it values are transposed.
 CACHES = [("f32", False), ("f16", False), ("bf16", False)]
 CACHES += [("f32", True), ("f16", True), ("bf16", True), ("q8_0", True)]
@@ -132,6 +134,23 @@ def test_restored_states_go_on_as_the_policy_promises(
         limit = measured.kl_mean_high + evaluated["int8"].kl_mean_high
         assert 1e-8 < found[policy] < limit
     assert found["int8"] < found["balanced"] < found["small"]
+
+
+@pytest.mark.parametrize(("kind", "flash"), [("f16", False), ("f32", False), ("q8_0", True)])
+def test_a_long_state_takes_what_its_policy_says(model, story, tmp_path, kind, flash):
+    ids = model.tokens(story)[:2600]
+    with model.context(kind, flash=flash, cells=2816) as context:
+        context.feed(ids)
+        context.save(tmp_path / "a.state", ids)
+    values = 2600 * 4 * 2 * 128  # tokens, layers, keys and values, channels
+    for policy, bits in BITS.items():
+        compress(tmp_path / "a.state", tmp_path / "a.nibble", policy=policy, kv_heads=2)
+        shown = describe(tmp_path / "a.nibble")
+        share = shown.bytes / shown.state_bytes
+        print(f"{kind}, {policy}: {shown.state_bytes:,} bytes to {shown.bytes:,}, {share:.2f}")
+        # Up to two pages and the sinks are exact; LZ4 finds the zeros of f16 rows in float32.
+        compressed = values * bits / 8
+        assert 0.55 * compressed < shown.bytes < 1.15 * compressed + 40_000
 
 
 def test_a_sequence_among_others_comes_back_as_another(model, ids, tmp_path):
