@@ -179,7 +179,7 @@ def test_what_cannot_be_compressed_is_refused_and_leaves_nothing(tmp_path):
     refused(good, InvalidPolicyError, "cannot be read", policy="missing.yaml")
     infinite = bytearray(saved(40, keys="f32").file())
     struct.pack_into("<f", infinite, 12 + 160 + 8 + 480 + 8 + 12 + 30 * 128, float("inf"))
-    refused(bytes(infinite), InvalidArgumentError, "stream 0, layer 0: .*finite")
+    refused(bytes(infinite), InvalidArgumentError, "stream 0: layer 0: .*finite")
     with pytest.raises(FileFailedError, match="cannot be read"):
         compress(tmp_path / "none", tmp_path / "a.nibble")
     with pytest.raises(FileFailedError, match="cannot be written"):

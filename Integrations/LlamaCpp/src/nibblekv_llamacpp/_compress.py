@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 import nibblekv
 import numpy as np
-from nibblekv import FileFailedError, InvalidArgumentError
+from nibblekv import InvalidArgumentError
 
 from . import _container
 from ._container import Container, Description, Session
-from ._files import copy, naming, opened, read_at
+from ._files import StrPath, copy, naming, opened, read_at, temporary_folder
 from ._layout import Stream, read_state
 from ._policy import policy_text
 from ._shape import Heads, channels_of, heads_of_model
-
-StrPath = str | os.PathLike[str]
 
 
 def compress(
@@ -63,42 +57,31 @@ def compress(
         file.seek(0)
         sha256 = copy(file, size, None, str(source))
         frame = b"".join(read_at(file, *gap, str(source)) for gap in layout.gaps())
-        with session_folder(target) as folder:
-            sessions, paths = [], []
-            for index, (stream, shape) in enumerate(zip(layout.streams, shapes, strict=True)):
-                path = folder / str(index)
-                with (
-                    nibblekv.Cache(
-                        len(stream.keys), shape[0], *shape, text, threads=threads
-                    ) as cache,
-                    cache.sequence() as sequence,
-                ):
-                    for layer in range(cache.layers):
-                        with naming(f"{source}, stream {stream.index}, layer {layer}"):
-                            _append(sequence, layer, file, stream)
-                    sequence.save(path, compress=True)
-                sessions.append(_session(path, shape))
-                paths.append(path)
+        with temporary_folder(target) as folder:
+            paths = [folder / str(index) for index in range(len(shapes))]
+            sessions = []
+            for stream, shape, path in zip(layout.streams, shapes, paths, strict=True):
+                cache = nibblekv.Cache(
+                    len(stream.keys), shape[0], *shape, policy=text, threads=threads
+                )
+                with cache, naming(f"{source}, stream {stream.index}"):
+                    sessions.append(_save(cache, file, stream, path))
             description = Description(text, size, sha256, tuple(sessions))
             _container.write(target, description, frame, paths)
     with opened(target) as (written, written_bytes):
         return _container.read(written, written_bytes, target)
 
 
-@contextmanager
-def session_folder(target: Path) -> Iterator[Path]:
-    """A folder for session files, on the disk that the result goes to."""
-    try:
-        folder = tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent)
-    except OSError as error:
-        raise FileFailedError(f"{target} cannot be written: {error.strerror}") from error
-    with folder as name:
-        yield Path(name)
-
-
-def order_of(stream: Stream) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
-    """Cells by their position, as a sequence has its tokens; llama.cpp keeps them as they fit."""
-    return np.argsort(stream.positions, kind="stable")
+def _save(cache: nibblekv.Cache, file: BinaryIO, stream: Stream, path: Path) -> Session:
+    """Saves the rows of a stream as a session file."""
+    with cache.sequence() as sequence:
+        for layer in range(cache.layers):
+            with naming(f"layer {layer}"):
+                _append(sequence, layer, file, stream)
+        sequence.save(path, compress=True)
+    with opened(path) as (session, size):
+        sha256 = copy(session, size, None, str(path))
+    return Session(cache.kv_heads, cache.head_dim, size, sha256)
 
 
 def _append(sequence: nibblekv.Sequence, layer: int, file: BinaryIO, stream: Stream) -> None:
@@ -108,15 +91,11 @@ def _append(sequence: nibblekv.Sequence, layer: int, file: BinaryIO, stream: Str
     in float32 too, and the last row by itself.
     """
     keys, values = stream.keys[layer], stream.values[layer]
-    name = f"the file of stream {stream.index}"
-    key_bytes = np.frombuffer(read_at(file, keys.offset, keys.size, name), np.uint8)
-    value_bytes = np.frombuffer(read_at(file, values.offset, values.size, name), np.uint8)
+    key_bytes, value_bytes = (
+        np.frombuffer(read_at(file, block.offset, block.size, "the state"), np.uint8)
+        for block in (keys, values)
+    )
     page = sequence.cache.statistics.page_tokens
     ends = [*range(page, stream.cells - 1, page), stream.cells - 1]
-    for cells in np.split(order_of(stream), ends):
+    for cells in np.split(stream.order(), ends):
         sequence.append(layer, keys.decode(key_bytes, cells), values.decode(value_bytes, cells))
-
-
-def _session(path: Path, shape: tuple[int, int]) -> Session:
-    with opened(path) as (file, size):
-        return Session(*shape, size, copy(file, size, None, str(path)))

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import _container
-from ._compress import StrPath
 from ._container import Container
-from ._files import opened
+from ._files import StrPath, opened
 from ._layout import State, Stream, read_state
 
 

@@ -6,11 +6,14 @@ import contextlib
 import hashlib
 import os
 import secrets
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from nibblekv import FileFailedError, NibbleError
+
+StrPath = str | os.PathLike[str]
 
 _PIECE = 1 << 20
 
@@ -65,6 +68,17 @@ def copy(source: BinaryIO, size: int, target: BinaryIO | None, name: str) -> str
             target.write(piece)
         left -= len(piece)
     return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def temporary_folder(target: Path) -> Iterator[Path]:
+    """A folder on the disk that ``target`` goes to, for what is needed while it is made."""
+    try:
+        folder = tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent)
+    except OSError as error:
+        raise FileFailedError(f"{target} cannot be written: {error.strerror}") from error
+    with folder as name:
+        yield Path(name)
 
 
 @contextlib.contextmanager

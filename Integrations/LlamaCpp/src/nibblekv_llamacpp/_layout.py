@@ -71,6 +71,10 @@ class Stream:
     def cells(self) -> int:
         return len(self.positions)
 
+    def order(self) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
+        """Cells by their position, as a sequence has its tokens; they lie where there was room."""
+        return np.argsort(self.positions, kind="stable")
+
 
 @dataclass(frozen=True)
 class Part:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from nibblekv import InvalidPolicyError
 
+from ._files import StrPath
 
-def policy_text(policy: str | os.PathLike[str]) -> str:
+
+def policy_text(policy: StrPath) -> str:
     """The text of a policy file; a preset, a short form or a text as it is."""
     if isinstance(policy, str) and not is_file_name(policy):
         return policy

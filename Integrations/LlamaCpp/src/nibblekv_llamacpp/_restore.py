@@ -11,9 +11,8 @@ import numpy as np
 from nibblekv import FileFailedError
 
 from . import _container
-from ._compress import StrPath, order_of, session_folder
 from ._container import Container
-from ._files import copy, naming, opened, replacing
+from ._files import StrPath, copy, naming, opened, replacing, temporary_folder
 from ._layout import Stream
 
 
@@ -44,7 +43,7 @@ def restore(container: StrPath, out: StrPath, *, threads: int | None = None) -> 
     source, target = Path(container), Path(out)
     with opened(source) as (file, size):
         content = _container.read(file, size, source)
-        with session_folder(target) as folder, replacing(target) as written:
+        with temporary_folder(target) as folder, replacing(target) as written:
             _write_gaps(content, written)
             for index, stream in enumerate(content.state.streams):
                 path = folder / str(index)
@@ -76,7 +75,7 @@ def _write_rows(
     """Writes the rows of one stream from its session file."""
     session = content.description.sessions[index]
     shape = (len(stream.keys), session.kv_heads, session.kv_heads, session.head_dim)
-    order = order_of(stream)
+    order = stream.order()
     with (
         nibblekv.Cache(*shape, content.description.policy, threads=threads) as cache,
         cache.restore(path) as sequence,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from nibblekv import FileFailedError, InvalidArgumentError, LibraryError, UnsupportedError
 
+from ._files import StrPath
 from ._layout import Stream
 
 _ASSUMED_HEAD_DIM = 128
@@ -52,7 +52,7 @@ class Heads:
         return channels // dim, dim
 
 
-def heads_of_model(path: str | os.PathLike[str]) -> Heads:
+def heads_of_model(path: StrPath) -> Heads:
     """Reads the metadata of a GGUF file; it takes the package ``gguf``.
 
     Raises:
