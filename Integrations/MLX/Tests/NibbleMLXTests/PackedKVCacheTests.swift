@@ -108,6 +108,9 @@ struct PackedKVCacheTests {
         #expect(pair.packed == pair.plain)
       }
     }
+    // The other one stays compressed, and need not wait for it.
+    for cache in caches + plain as [any MLXLMCommon.KVCache] { cache.trim(25) }
+    for pair in feed(5, to: caches, and: plain, seed: 4) { #expect(pair.packed == pair.plain) }
     #expect(caches[0].failure == nil)
     let failure = try #require(caches[1].failure as? PackedCacheError)
     #expect(failure.description.contains("trimmed to 30 tokens, but layer 0 has 45"))
@@ -174,11 +177,23 @@ struct PackedKVCacheTests {
       }
     }
     #expect(copies.allSatisfy { ($0 as? PackedKVCache)?.failure == nil })
-    // After a change, copies are of what the layers hold now.
-    let later = caches.map { $0.copy() }
-    for pair in feed(1, to: later, and: plain.map { $0.copy() }, seed: 4) {
-      #expect(pair.packed == pair.plain)
-    }
+  }
+
+  @Test("Copies are of what a layer holds when it is copied")
+  func copiesAfterAChange() throws {
+    let caches = try PackedKVCache.layers(of: sequence("float16"))
+    let plain = shape.slidingWindows.map { _ in KVCacheSimple() }
+    feed(60, to: caches, and: plain, seed: 1)
+    let early = caches[0].copy()
+    for cache in caches + plain as [any MLXLMCommon.KVCache] { cache.trim(5) }
+    feed(5, to: caches, and: plain, seed: 2)
+    let late = caches[1].copy()
+    #expect(
+      early.state.map { $0.asArray(Float.self) } != caches[0].state.map { $0.asArray(Float.self) }
+    )
+    #expect(
+      late.state.map { $0.asArray(Float.self) } == plain[1].state.map { $0.asArray(Float.self) }
+    )
   }
 
   @Test("State that is set is held")
