@@ -17,6 +17,7 @@ public import NibbleKV
 ///
 /// Nothing here throws, as the protocol has no room for errors. What NibbleKV refuses (a batch, other shapes, numbers that are not finite, an exceeded
 /// budget) is told by ``failure``, and the layer goes on with `KVCacheSimple`, from the rows that it holds.
+/// Only pages that cannot be read back from a disk tier end the process: nothing could stand for them.
 public final class PackedKVCache: MLXLMCommon.KVCache {
   /// Tokens that the layer holds.
   public private(set) var offset: Int
@@ -77,7 +78,6 @@ public final class PackedKVCache: MLXLMCommon.KVCache {
     do throws(PackedCacheError) {
       return try shared.rows(layer: layer, count: offset, dtype: dtype)
     } catch {
-      // Rows that were appended are in pages in memory; there is nothing that could stand for them.
       fatalError("layer \(layer): \(error)")
     }
   }

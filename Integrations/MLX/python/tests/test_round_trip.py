@@ -22,7 +22,12 @@ from conftest import (
     held_rows,
     small_model,
 )
-from mlx_lm.models.cache import load_prompt_cache, make_prompt_cache, trim_prompt_cache
+from mlx_lm.models.cache import (
+    load_prompt_cache,
+    make_prompt_cache,
+    save_prompt_cache,
+    trim_prompt_cache,
+)
 
 import nibblekv_mlx
 
@@ -219,3 +224,10 @@ def test_policies_in_files_travel_with_the_session(simple: Path) -> None:
 def test_more_tokens_than_are_appended_at_once(save: Save) -> None:
     path = save([filled(KVCache(), [9000], shape=(1, 1, 8))])
     assert_same_file(path, there_and_back(path, "float16"))
+
+
+def test_a_prompt_cache_without_metadata(tmp_path: Path) -> None:
+    path = tmp_path / "prompt.safetensors"
+    save_prompt_cache(str(path), [filled(KVCache(), [20])])
+    assert_same_file(path, there_and_back(path, "float16"))
+    assert nibblekv_mlx.describe(path).metadata == {}
