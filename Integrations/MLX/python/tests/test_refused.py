@@ -187,7 +187,7 @@ def test_a_damaged_file_beside_the_session(simple: Path) -> None:
     assert not restored.exists()
 
 
-WRONG_FIELDS: list[dict[str, object]] = [
+WRONG_LAYERS: list[dict[str, object]] = [
     {"tokens": 0},
     {"rows": 1 << 40},
     {"turn": 1 << 20},
@@ -197,21 +197,43 @@ WRONG_FIELDS: list[dict[str, object]] = [
     {"bits": 7},
     {"keep": -1},
     {"kind": 5},
+    {"more": 5},
+]
+WRONG_CONTENT: list[dict[str, object]] = [
+    {"layers": []},
+    {"shape": {}},
+    {"fingerprint": 5},
+    {"policy": None},
+    {"metadata": {}},
+    {"metadata": {"2.0": 5}},
+    {"scalars": {"0.2": "x"}},
+    {"more": 5},
 ]
 
 
-@pytest.mark.parametrize("wrong", WRONG_FIELDS, ids=lambda wrong: "-".join(wrong))
-def test_fields_that_no_session_has(simple: Path, wrong: dict[str, object]) -> None:
+@pytest.mark.parametrize("wrong", WRONG_LAYERS, ids=str)
+def test_layers_that_no_session_has(simple: Path, wrong: dict[str, object]) -> None:
+    session = compressed(simple)
+    content = json.loads(Path(f"{session}.mlx.json").read_text())["content"]
+    content["layers"][1].update(wrong)
+    refused_beside(session, content)
+
+
+@pytest.mark.parametrize("wrong", WRONG_CONTENT, ids=str)
+def test_content_that_no_session_has(simple: Path, wrong: dict[str, object]) -> None:
+    session = compressed(simple)
+    content = json.loads(Path(f"{session}.mlx.json").read_text())["content"]
+    refused_beside(session, content | wrong)
+
+
+def refused_beside(session: Path, content: dict[str, object]) -> None:
+    """Restoring with such content, under the right checksum, is an error."""
     from nibblekv_mlx._sidecar import _checksum
 
-    session = compressed(simple)
-    beside = Path(f"{session}.mlx.json")
-    document = json.loads(beside.read_text())
-    document["content"]["layers"][1].update(wrong)
-    document["sha256"] = _checksum(document["content"])
-    beside.write_text(json.dumps(document))
+    document = {"format": 1, "sha256": _checksum(content), "content": content}
+    Path(f"{session}.mlx.json").write_text(json.dumps(document))
     with pytest.raises(FileFailedError, match="wrong fields"):
-        nibblekv_mlx.restore(session, simple.with_name("restored.safetensors"))
+        nibblekv_mlx.restore(session, session.with_name("restored.safetensors"))
 
 
 def test_a_newer_format(simple: Path) -> None:

@@ -148,6 +148,8 @@ def _check(sidecar: Sidecar) -> None:
     if "2.0" not in sidecar.metadata:
         raise ValueError("metadata names no caches")
     texts = (*sidecar.metadata, *sidecar.metadata.values(), *sidecar.scalars, sidecar.policy)
+    if sidecar.fingerprint is not None:
+        texts = (*texts, sidecar.fingerprint)
     numbers = sidecar.scalars.values()
     if any(type(text) is not str for text in texts) or any(type(n) is not int for n in numbers):
-        raise ValueError("metadata is of texts, scalars of whole numbers")
+        raise ValueError("expected texts, and whole numbers for scalars")
