@@ -196,7 +196,7 @@ struct NativeCachesTests {
     #expect(native.layers[1].format == .rotating(maxSize: 512))
     #expect(native.layers[2].format == .other(className: "ChunkedKVCache"))
     #expect(native.layers.map(\.outcome) == [.approximated, .skipped, .skipped, .approximated])
-    #expect(native.description.contains("layer 1, rotated:4 mean=removed: RotatingKVCache"))
+    #expect(native.description.contains("layer 1, trellis:4 mean=removed: RotatingKVCache"))
   }
 
   @Test("Without caches of a model, the shape's windows make them")
