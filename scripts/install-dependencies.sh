@@ -48,6 +48,13 @@ install_with_apt() {
   if [ "$developer" = yes ] && ! python3 -c 'import numpy' >/dev/null 2>&1; then
     missing+=(python3-numpy)
   fi
+  # Virtual environments, and what llama.cpp is built with for them.
+  if [ "$developer" = yes ] && ! python3 -c 'import ensurepip' >/dev/null 2>&1; then
+    missing+=(python3-venv)
+  fi
+  if [ "$developer" = yes ] && ! command -v c++ >/dev/null 2>&1; then
+    missing+=(g++)
+  fi
   if [ "$developer" = yes ] && ! python3 -c 'import jsonschema; jsonschema.Draft202012Validator' >/dev/null 2>&1; then
     missing+=(python3-jsonschema)
   fi
