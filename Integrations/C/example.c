@@ -146,6 +146,108 @@ static void show_errors(const float *rows) {
   nibble_cache_free(cache);
 }
 
+// A sequence of a new cache with these rows in both layers, appended 16 tokens at a time.
+static nibble_sequence *fill_sequence(const nibble_cache_options *options, nibble_row_format format,
+                                      const void *keys, const void *values) {
+  const nibble_model_shape shape = {LAYERS, QUERY_HEADS, KV_HEADS, HEAD_DIM};
+  const size_t row_bytes = KV_ROW * (format == NIBBLE_FLOAT32 ? 4 : 2), chunk = 16;
+  nibble_cache *cache = NULL;
+  nibble_sequence *sequence = NULL;
+  check(nibble_cache_create_with_options(&shape, options, &cache), "the cache");
+  check(nibble_sequence_create(cache, &sequence), "nibble_sequence_create");
+  for (size_t first = 0; first < TOKENS; first += chunk) {
+    for (uint32_t layer = 0; layer < LAYERS; layer++) {
+      check(nibble_sequence_append_rows(sequence, layer, chunk, format,
+                                        (const char *)keys + first * row_bytes,
+                                        (const char *)values + first * row_bytes),
+            "nibble_sequence_append_rows");
+    }
+  }
+  nibble_cache_free(cache);
+  return sequence;
+}
+
+// Compares the last token's attention of two sequences bit for bit, and frees the second.
+static void expect_same(nibble_sequence *first, nibble_sequence *second, uint64_t window,
+                        const float *query, const char *what) {
+  static float outputs[2][QUERY_ROW];
+  check(nibble_sequence_attend(first, 0, 1, query, 0, window, 0, outputs[0]), what);
+  check(nibble_sequence_attend(second, 0, 1, query, 0, window, 0, outputs[1]), what);
+  expect(memcmp(outputs[0], outputs[1], sizeof outputs[0]) == 0, what);
+  nibble_sequence_free(second);
+}
+
+// Rows in 16 bits are what they are when they are widened first.
+static void show_formats(const float *query) {
+  static uint16_t narrow[TOKENS * KV_ROW];
+  static float wide[TOKENS * KV_ROW];
+  const nibble_cache_options options = {.struct_bytes = sizeof options, .policy = "linear:4"};
+  for (nibble_row_format format = NIBBLE_FLOAT16; format <= NIBBLE_BFLOAT16; format++) {
+    for (int i = 0; i < TOKENS * KV_ROW; i++) {
+      const uint32_t mantissa = (uint32_t)(i * 2654435761u) >> 22, power = (uint32_t)i % 6;
+      if (format == NIBBLE_FLOAT16) {  // one sign, five bits of exponent, ten of mantissa
+        narrow[i] = (uint16_t)((i & 1) << 15 | (power + 10) << 10 | mantissa);
+        wide[i] = ldexpf((i & 1 ? -1.0f : 1.0f) * (1 + (float)mantissa / 1024), (int)power - 5);
+      } else {  // one sign, eight bits of exponent, seven of mantissa
+        narrow[i] = (uint16_t)((i & 1) << 15 | (power + 122) << 7 | mantissa >> 3);
+        wide[i] =
+            ldexpf((i & 1 ? -1.0f : 1.0f) * (1 + (float)(mantissa >> 3) / 128), (int)power - 5);
+      }
+    }
+    nibble_sequence *sequence = fill_sequence(&options, format, narrow, narrow);
+    expect_same(sequence, fill_sequence(&options, NIBBLE_FLOAT32, wide, wide), 0, query,
+                "rows in 16 bits");
+    expect(nibble_sequence_append_rows(sequence, 0, 1, 3, narrow, narrow) ==
+               NIBBLE_INVALID_ARGUMENT,
+           "a format that does not exist is refused");
+    nibble_sequence_free(sequence);
+  }
+  printf("wrong format:  %s\n", nibble_last_error());
+}
+
+// A layer with a sliding window frees what is behind it, and attends to the window as before.
+static void show_windows(const float *keys, const float *values, const float *query) {
+  uint64_t windows[LAYERS] = {96, 0};
+  nibble_cache_options options = {.struct_bytes = sizeof options,
+                                  .policy = "exact@page_tokens=16@recent=16"};
+  nibble_sequence *full = fill_sequence(&options, NIBBLE_FLOAT32, keys, values);
+  options.sliding_windows = windows;
+  nibble_sequence *sliding = fill_sequence(&options, NIBBLE_FLOAT32, keys, values);
+
+  nibble_sequence_statistics figures[2] = {{0}};
+  check(nibble_sequence_get_statistics(full, &figures[0], sizeof figures[0]), "statistics");
+  check(nibble_sequence_get_statistics(sliding, &figures[1], sizeof figures[1]), "statistics");
+  expect(figures[1].total_bytes < figures[0].total_bytes * 2 / 3, "pages behind the window go");
+  static float output[QUERY_ROW];
+  expect(nibble_sequence_attend(sliding, 0, 1, query, 0, 0, 0, output) == NIBBLE_INVALID_ARGUMENT,
+         "tokens behind the window are gone");
+  printf("behind window: %s\n", nibble_last_error());
+  expect_same(full, sliding, windows[0], query, "attention in a sliding window");
+  nibble_sequence_free(full);
+
+  const nibble_model_shape shape = {LAYERS, QUERY_HEADS, KV_HEADS, HEAD_DIM};
+  nibble_cache *cache = NULL;
+  windows[1] = UINT64_C(1) << 30;
+  expect(nibble_cache_create_with_options(&shape, &options, &cache) == NIBBLE_INVALID_ARGUMENT,
+         "a window that no context can have is refused");
+  printf("wild window:   %s\n", nibble_last_error());
+}
+
+// Policies that need a calibration say so, and so do files that are none.
+static void show_calibrations(void) {
+  const nibble_model_shape shape = {LAYERS, QUERY_HEADS, KV_HEADS, HEAD_DIM};
+  nibble_cache_options options = {.struct_bytes = sizeof options,
+                                  .policy = "trellis:3@k.rotation=aligned"};
+  nibble_cache *cache = NULL;
+  expect(nibble_cache_create_with_options(&shape, &options, &cache) == NIBBLE_INVALID_POLICY,
+         "aligned keys need a calibration");
+  printf("uncalibrated:  %s\n", nibble_last_error());
+  options.calibration = "no/such.calibration";
+  expect(nibble_cache_create_with_options(&shape, &options, &cache) == NIBBLE_FILE_FAILED,
+         "a calibration that is not there is refused");
+  printf("no such file:  %s\n", nibble_last_error());
+}
+
 int main(void) {
   expect(nibble_abi_version() >= NIBBLE_ABI_VERSION, "the library knows what this header has");
   expect(strcmp(nibble_last_error(), "") == 0, "no error before the first call");
@@ -162,6 +264,9 @@ int main(void) {
   expect(run("conservative", keys, values, queries) < 0.2, "int8 keys and 4-bit values are close");
   expect(run("rotated:4", keys, values, queries) < 0.2, "4 bits are close");
   show_errors(keys);
+  show_formats(queries);
+  show_windows(keys, values, queries);
+  show_calibrations();
 
   free(keys);
   free(values);

@@ -14,7 +14,7 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-NEEDED_ABI = 3  # as nibblekv._library.NEEDED_ABI
+NEEDED_ABI = 4  # as nibblekv._library.NEEDED_ABI
 LIBRARY = "libnibblekv.dylib" if sys.platform == "darwin" else "libnibblekv.so"
 # The Swift runtime, which is under the licence Apache-2.0. Other libraries are the system's.
 RUNTIME = re.compile(

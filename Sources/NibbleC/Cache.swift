@@ -4,7 +4,7 @@ import NibbleKV
 
 /// The version of the interface that this library has.
 @c(nibble_abi_version)
-public func nibbleABIVersion() -> UInt32 { 3 }
+public func nibbleABIVersion() -> UInt32 { 4 }
 
 /// What was wrong with the last failed call of this thread.
 @c(nibble_last_error)

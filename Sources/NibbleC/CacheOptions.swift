@@ -9,6 +9,8 @@ struct CacheOptions {
   private var prefixLimit: UInt64 = 0
   private var diskFolder: UnsafePointer<CChar>?
   private var diskLimit: UInt64 = 0
+  private var calibration: UnsafePointer<CChar>?
+  private var slidingWindows: UnsafePointer<UInt64>?
 
   /// All of it 0.
   init() {}
@@ -17,18 +19,16 @@ struct CacheOptions {
   ///
   /// - Throws: `CallError` for a length that is not possible, and for fields that this library does not know.
   init(_ structure: UnsafeRawPointer) throws(CallError) {
-    let fields = try read(8, from: structure, "options")
-    policy = Self.pointer(fields[1])
+    let fields = try read(10, from: structure, "options")
+    policy = UnsafePointer(bitPattern: UInt(fields[1]))
     byteBudget = fields[2]
     threads = fields[3]
-    fingerprint = Self.pointer(fields[4])
+    fingerprint = UnsafePointer(bitPattern: UInt(fields[4]))
     prefixLimit = fields[5]
-    diskFolder = Self.pointer(fields[6])
+    diskFolder = UnsafePointer(bitPattern: UInt(fields[6]))
     diskLimit = fields[7]
-  }
-
-  private static func pointer(_ field: UInt64) -> UnsafePointer<CChar>? {
-    UnsafePointer(bitPattern: UInt(field))
+    calibration = UnsafePointer(bitPattern: UInt(fields[8]))
+    slidingWindows = UnsafePointer(bitPattern: UInt(fields[9]))
   }
 
   /// Makes the cache.
@@ -37,26 +37,38 @@ struct CacheOptions {
   /// - Returns: An empty cache.
   /// - Throws: `CallError`, `PolicyError` or `KVError`.
   func cache(shape: UnsafePointer<UInt32>) throws -> KVCache {
-    try KVCache(
-      model: modelShape(shape),
+    let catalogue = try catalogue()
+    return try KVCache(
+      model: modelShape(shape, of: catalogue.calibration),
       policy: readPolicy(),
       budget: Self.limit(byteBudget, "byte_budget"),
       prefixLimit: prefixLimit == 0 ? nil : Self.limit(prefixLimit, "prefix_limit"),
       disk: disk(),
-      threads: threads == 0 ? nil : count(threads, "threads")
+      threads: threads == 0 ? nil : count(threads, "threads"),
+      catalogue: catalogue
     )
   }
 
-  private func modelShape(_ fields: UnsafePointer<UInt32>) throws(CallError) -> ModelShape {
-    let shape = ModelShape(
+  /// Who does not name the model's weights takes the calibration for theirs.
+  private func modelShape(
+    _ fields: UnsafePointer<UInt32>,
+    of calibration: Calibration?
+  ) throws(CallError) -> ModelShape {
+    var shape = ModelShape(
       layers: Int(fields[0]),
       queryHeads: Int(fields[1]),
       kvHeads: Int(fields[2]),
       headDim: Int(fields[3]),
       fingerprint: try fingerprint.map { pointer throws(CallError) in
         try text(pointer, "fingerprint")
-      }
+      } ?? calibration?.fingerprint
     )
+    if let slidingWindows {
+      shape.slidingWindows = try shape.slidingWindows.indices.map { layer throws(CallError) in
+        let window = try count(slidingWindows[layer], "sliding_windows[\(layer)]")
+        return window == 0 ? nil : window
+      }
+    }
     do {
       try shape.validate()
     } catch {
@@ -70,6 +82,18 @@ struct CacheOptions {
     let words = try text(policy, "policy")
     let isDocument = words.contains(where: \.isNewline) || words.hasPrefix("{")
     return isDocument ? try Policy(yaml: words) : try Policy(argument: words)
+  }
+
+  private func catalogue() throws -> CodecCatalogue {
+    var catalogue = CodecCatalogue.standard
+    guard let calibration else { return catalogue }
+    let path = try text(calibration, "calibration")
+    do {
+      catalogue.calibration = try Calibration(path: path)
+    } catch {
+      throw KVError.file(error)
+    }
+    return catalogue
   }
 
   private func disk() throws(CallError) -> DiskTier? {

@@ -42,16 +42,69 @@ public func nibbleSequenceAppend(
   _ values: UnsafePointer<Float>?
 ) -> Int32 {
   reporting {
-    let sequence = try object(sequence, as: KVSequence.self, "sequence")
-    let elements = try elementCount(
-      tokens: count(tokens, "tokens"),
-      heads: sequence.shape.kvHeads,
-      headDim: sequence.shape.headDim
-    )
-    let keys = UnsafeBufferPointer(start: try required(keys, "keys"), count: elements)
-    let values = UnsafeBufferPointer(start: try required(values, "values"), count: elements)
+    let (sequence, keys, values) = try newRows(of: Float.self, sequence, tokens, keys, values)
     try sequence.append(keys: keys.span, values: values.span, layer: Int(layer))
   }
+}
+
+/// Appends rows of keys and values in one of three number formats to one layer.
+@c(nibble_sequence_append_rows)
+public func nibbleSequenceAppendRows(
+  _ sequence: OpaquePointer?,
+  _ layer: UInt32,
+  _ tokens: UInt64,
+  _ format: Int32,
+  _ keys: UnsafeRawPointer?,
+  _ values: UnsafeRawPointer?
+) -> Int32 {
+  reporting {
+    switch RowFormat(rawValue: format) {
+    case .float32:
+      let (sequence, keys, values) = try newRows(of: Float.self, sequence, tokens, keys, values)
+      try sequence.append(keys: keys.span, values: values.span, layer: Int(layer))
+    case .float16:
+      #if os(macOS) && arch(x86_64)
+      throw CallError(description: "format is 1, float16, which this platform does not have")
+      #else
+      let (sequence, keys, values) = try newRows(of: Float16.self, sequence, tokens, keys, values)
+      try sequence.append(keys: keys.span, values: values.span, layer: Int(layer))
+      #endif
+    case .bfloat16:
+      let (sequence, keys, values) = try newRows(of: BFloat16.self, sequence, tokens, keys, values)
+      try sequence.append(keys: keys.span, values: values.span, layer: Int(layer))
+    case nil:
+      throw CallError(description: "format is \(format); expected 0 to 2")
+    }
+  }
+}
+
+/// The number formats of `nibble_sequence_append_rows`.
+private enum RowFormat: Int32 {
+  case float32 = 0
+  case float16 = 1
+  case bfloat16 = 2
+}
+
+/// The sequence that rows are appended to, and the rows, `[tokens, kvHeads, headDim]` each.
+private func newRows<Element: KVElement>(
+  of element: Element.Type,
+  _ sequence: OpaquePointer?,
+  _ tokens: UInt64,
+  _ keys: UnsafeRawPointer?,
+  _ values: UnsafeRawPointer?
+) throws(CallError) -> (KVSequence, UnsafeBufferPointer<Element>, UnsafeBufferPointer<Element>) {
+  let sequence = try object(sequence, as: KVSequence.self, "sequence")
+  let elements = try elementCount(
+    tokens: count(tokens, "tokens"),
+    heads: sequence.shape.kvHeads,
+    headDim: sequence.shape.headDim
+  )
+  let keys = try required(keys, "keys").assumingMemoryBound(to: Element.self)
+  let values = try required(values, "values").assumingMemoryBound(to: Element.self)
+  return (
+    sequence, UnsafeBufferPointer(start: keys, count: elements),
+    UnsafeBufferPointer(start: values, count: elements)
+  )
 }
 
 /// Causal attention of the newest tokens of one layer.

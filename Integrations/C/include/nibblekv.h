@@ -11,8 +11,8 @@
 // sequence keeps its cache alive, so the two may be freed in any order. Texts and arrays stay the
 // caller's; nothing of them is needed after the call.
 //
-// Arrays are dense, outermost dimension first. Rows are float32; rotary positions are applied to
-// keys and queries before they come here.
+// Arrays are dense, outermost dimension first. Rows are float32 where nothing else is said; rotary
+// positions are applied to keys and queries before they come here.
 #ifndef NIBBLEKV_H
 #define NIBBLEKV_H
 
@@ -25,7 +25,7 @@ extern "C" {
 // Grows when functions, fields or statuses are added; nothing is taken away or changes its meaning.
 // So a library serves every caller with nibble_abi_version() >= NIBBLE_ABI_VERSION, where the first
 // is that of the library and the second that of the header which the caller was compiled with.
-#define NIBBLE_ABI_VERSION 3
+#define NIBBLE_ABI_VERSION 4
 
 typedef struct nibble_cache nibble_cache;
 typedef struct nibble_sequence nibble_sequence;
@@ -82,6 +82,14 @@ typedef struct nibble_cache_options {
                             // lie in a file without a name, which is gone with the cache or the
                             // process; NULL keeps all pages in memory
   uint64_t disk_limit;      // most bytes of that file; 0 is no limit
+  // Since version 4:
+  // A file of `nibble calibrate`, for policies with rotation=aligned or shaping=queries. It must
+  // have the shape and the fingerprint, and names the weights where fingerprint is NULL. NULL is
+  // none.
+  const char *calibration;
+  // [layers], the newest tokens that each layer ever sees, 0 for all. Pages behind a window are
+  // freed. NULL is all in every layer.
+  const uint64_t *sliding_windows;
 } nibble_cache_options;
 
 // Makes an empty cache. NULL options are all 0.
@@ -130,11 +138,26 @@ void nibble_sequence_free(nibble_sequence *sequence);
 nibble_status nibble_sequence_append(nibble_sequence *sequence, uint32_t layer, uint64_t tokens,
                                      const float *keys, const float *values);
 
+// The number formats of rows. (Since version 4.)
+typedef int32_t nibble_row_format;
+enum {
+  NIBBLE_FLOAT32 = 0,
+  NIBBLE_FLOAT16 = 1,  // IEEE half precision, two bytes
+  NIBBLE_BFLOAT16 = 2  // the upper half of a float32, two bytes
+};
+
+// nibble_sequence_append for rows in another number format: the same as appending them widened to
+// float32. (Since version 4.)
+nibble_status nibble_sequence_append_rows(nibble_sequence *sequence, uint32_t layer,
+                                          uint64_t tokens, nibble_row_format format,
+                                          const void *keys, const void *values);
+
 // Causal attention of the newest `tokens` tokens of one layer over all tokens of the layer.
 //
 // queries, output: [tokens, query_heads, head_dim]
 // scale: factor of the scores; 0 is 1 / sqrt(head_dim).
-// window: a query sees this many newest keys, its own among them; 0 is all.
+// window: a query sees this many newest keys, its own among them; 0 is all. A query that would see
+//   tokens which the layer's sliding window has dropped is refused.
 // soft_cap: scores s become soft_cap * tanh(s / soft_cap); 0 is none.
 nibble_status nibble_sequence_attend(nibble_sequence *sequence, uint32_t layer, uint64_t tokens,
                                      const float *queries, float scale, uint64_t window,
@@ -142,13 +165,14 @@ nibble_status nibble_sequence_attend(nibble_sequence *sequence, uint32_t layer, 
 
 // Decodes the first `tokens` tokens of one layer to rows as attention sees them, for hosts whose
 // own attention must take over. It costs the memory that packed pages save, and takes longer than
-// attention does. (Since version 3.)
+// attention does. Rows that a sliding window has dropped are 0. (Since version 3.)
 //
 // keys, values: [tokens, kv_heads, head_dim]
 nibble_status nibble_sequence_get_rows(const nibble_sequence *sequence, uint32_t layer,
                                        uint64_t tokens, float *keys, float *values);
 
-// Drops all tokens after the first `tokens`, in all layers.
+// Drops all tokens after the first `tokens`, in all layers. What a sliding window has dropped does
+// not come back: a layer that would have to attend to it is refused.
 nibble_status nibble_sequence_truncate(nibble_sequence *sequence, uint64_t tokens);
 
 typedef struct nibble_sequence_statistics {

@@ -117,6 +117,37 @@ def test_forks_and_truncation(rows):
     assert np.array_equal(sequence.attend(1, queries), whole.attend(1, queries))
 
 
+def test_pages_behind_a_sliding_window_are_freed(rows):
+    policy = "exact@page_tokens=16@recent=16"
+    full = rows.cache(policy).sequence()
+    sliding = rows.cache(policy, sliding_windows=[32, None]).sequence()
+    for first in range(0, 100, 10):
+        rows.append(full, first, first + 10)
+        rows.append(sliding, first, first + 10)
+    assert sliding.statistics.total_bytes < full.statistics.total_bytes
+    queries = rows.queries[-1:]
+    expected = full.attend(0, queries, window=32)
+    assert np.array_equal(sliding.attend(0, queries, window=32), expected)
+    assert np.array_equal(sliding.attend(1, queries), full.attend(1, queries))
+    with pytest.raises(nibblekv.InvalidArgumentError, match="has dropped position 0"):
+        sliding.attend(0, queries)
+    with pytest.raises(nibblekv.InvalidArgumentError, match="1 windows, but there are 2 layers"):
+        rows.cache(policy, sliding_windows=[32])
+    with pytest.raises(nibblekv.InvalidArgumentError, match="16777217; expected 1 to 16777216"):
+        rows.cache(policy, sliding_windows=[None, 16777217])
+
+
+def test_calibrations_are_needed_and_read(rows, tmp_path):
+    policy = "trellis:3@k.rotation=aligned"
+    with pytest.raises(nibblekv.InvalidPolicyError, match="no calibration is given"):
+        rows.cache(policy)
+    with pytest.raises(nibblekv.FileFailedError, match="No such file"):
+        rows.cache(policy, calibration=tmp_path / "none.calibration")
+    (tmp_path / "wrong.calibration").write_bytes(bytes(8) + b"{}")
+    with pytest.raises(nibblekv.FileFailedError, match="wrong"):
+        rows.cache(policy, calibration=tmp_path / "wrong.calibration")
+
+
 def test_prompts_continue_what_is_remembered(rows):
     cache = rows.cache()
     sequence = cache.sequence()

@@ -13,7 +13,7 @@ from typing import Any
 
 from .errors import LibraryError, error_of
 
-NEEDED_ABI = 3
+NEEDED_ABI = 4
 """The version of ``nibblekv.h`` that these declarations are of."""
 
 _NAME = "libnibblekv.dylib" if sys.platform == "darwin" else "libnibblekv.so"
@@ -38,6 +38,8 @@ class CacheOptions(ctypes.Structure):
         ("prefix_limit", c_uint64),
         ("disk_folder", c_char_p),
         ("disk_limit", c_uint64),
+        ("calibration", c_char_p),
+        ("sliding_windows", POINTER(c_uint64)),
     ]
 
 

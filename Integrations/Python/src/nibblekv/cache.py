@@ -17,6 +17,8 @@ from .errors import InvalidArgumentError
 from .sequence import Sequence
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     StrPath = str | os.PathLike[str]
     Size = int | str
 
@@ -47,10 +49,17 @@ class Cache(Owner):
         disk: A folder that exists, for pages that the budget has no room for; their file is gone
             with the cache or the process. ``None`` keeps all pages in memory.
         disk_limit: Most bytes of that file; ``None`` is no limit.
+        calibration: A file of ``nibble calibrate``, for policies with ``rotation=aligned`` or
+            ``shaping=queries``; it must have the shape and the fingerprint, and names the weights
+            where ``fingerprint`` is ``None``.
+        sliding_windows: For each layer the newest tokens that it ever sees, ``None`` for all. Pages
+            behind a window are freed; ``attend`` must not ask for more. ``None`` is all in every
+            layer.
 
     Raises:
         InvalidArgumentError: A shape or a size that is not possible.
         InvalidPolicyError: A policy with a mistake, or one that does not fit the shape.
+        FileFailedError: A calibration that cannot be read, or is none.
         LibraryError: The dynamic library is missing, or too old.
     """
 
@@ -68,6 +77,8 @@ class Cache(Owner):
         prefix_limit: Size | None = None,
         disk: StrPath | None = None,
         disk_limit: Size | None = None,
+        calibration: StrPath | None = None,
+        sliding_windows: Iterable[int | None] | None = None,
     ) -> None:
         self.layers = _count(layers, "layers")
         self.query_heads = _count(query_heads, "query_heads")
@@ -84,6 +95,8 @@ class Cache(Owner):
             prefix_limit=0 if prefix_limit is None else max(1, size(prefix_limit, "prefix_limit")),
             disk_folder=None if disk is None else os.fsencode(disk),
             disk_limit=_limit(disk_limit, "disk_limit"),
+            calibration=None if calibration is None else os.fsencode(calibration),
+            sliding_windows=_windows(sliding_windows, self.layers),
         )
         shape = _library.ModelShape(self.layers, self.query_heads, self.kv_heads, self.head_dim)
         handle = library().handle(
@@ -160,6 +173,18 @@ def size(value: Size, name: str) -> int:
             )
         return _whole(int(match[1]) * _UNITS[match[2]], name, limit=2**63 - 1)
     return _whole(value, name, limit=2**63 - 1)
+
+
+def _windows(values: Iterable[int | None] | None, layers: int) -> Any:
+    """One window a layer as the library takes them, where 0 is all."""
+    if values is None:
+        return None
+    windows = [0 if value is None else _count(value, "sliding_windows") for value in values]
+    if len(windows) != layers:
+        raise InvalidArgumentError(
+            f"sliding_windows has {len(windows)} windows, but there are {layers} layers"
+        )
+    return (ctypes.c_uint64 * layers)(*windows)
 
 
 def _limit(value: Size | None, name: str) -> int:
