@@ -5,6 +5,7 @@ set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 source "$root/scripts/common.sh"
 cd "$root"
+source Integrations/C/library.sh
 
 runner=()
 case ${1:-} in
@@ -17,27 +18,15 @@ case ${1:-} in
   *) die "unknown argument $1; usage: run-example.sh [--valgrind]" ;;
 esac
 
-flags=()
-if [ "$(uname -s)" = Linux ]; then
-  # Shows the functions of nibblekv.h only; everything else inside, Swift or C, stays out of the host's way.
-  flags=(-Xlinker "--version-script=$root/Integrations/C/exports.map")
-fi
-swift build -c release --product nibblekv ${flags[@]+"${flags[@]}"}
-library=$(swift build -c release --show-bin-path)
-
-if [ "$(uname -s)" = Linux ]; then
-  # A small letter in the second column is a name that no other file can see.
-  others=$(nm -D --defined-only "$library/libnibblekv.so" | awk '$2 ~ /[A-Z]/ && $3 !~ /^nibble_/ { print $3 }')
-  if [ -n "$others" ]; then
-    printf 'error: the library shows names that are not ours:\n%s\n' "$others" >&2
-    exit 1
-  fi
+library=$(build_library)
+if [ "$is_darwin" = no ]; then
+  check_functions "$library/$library_name"
 fi
 
 if [ ${#runner[@]} -gt 0 ]; then
   # Valgrind cannot read the debug information of Swift's compiler; names of functions stay.
   mkdir -p .build/c-valgrind
-  strip --strip-debug -o .build/c-valgrind/libnibblekv.so "$library/libnibblekv.so"
+  strip --strip-debug -o ".build/c-valgrind/$library_name" "$library/$library_name"
   library=$root/.build/c-valgrind
 fi
 

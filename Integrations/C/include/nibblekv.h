@@ -5,7 +5,8 @@
 //
 // Threads: a cache may be used from several threads, a sequence from one thread at a time; only
 // nibble_sequence_save may go on while other calls use its sequence. Under a byte budget the
-// library moves pages of sequences that are in no call, whichever thread asked for room.
+// library moves pages of sequences that are in no call, whichever thread asked for room. A child of
+// fork() must not use what its parent made: threads do not follow.
 //
 // Ownership: handles are owned by the caller, and freed once, when no call uses them any more. A
 // sequence keeps its cache alive, so the two may be freed in any order. Texts and arrays stay the
