@@ -1,11 +1,13 @@
 # The two commands of the README are `make demo` and `make test`; both install what is missing first.
 
-.PHONY: help demo test build benchmarks format lint docs dependencies clean
+.PHONY: help demo test build install uninstall benchmarks format lint docs dependencies clean
 
 help:
 	@echo "make demo          text from the embedded model, then a table of policies"
 	@echo "make test          all tests"
 	@echo "make build         the library and the nibble program, optimised"
+	@echo "make install       the C library, its header and pkg-config file, into PREFIX (/usr/local) below DESTDIR"
+	@echo "make uninstall     takes them away again"
 	@echo "make benchmarks    the benchmarks of Benchmarks/, built and run"
 	@echo "make format        lay out the Swift and C sources"
 	@echo "make lint          check the layout and the documentation comments"
@@ -20,6 +22,12 @@ test: dependencies
 
 build: dependencies
 	swift build -c release
+
+install: dependencies
+	@PREFIX="$(PREFIX)" DESTDIR="$(DESTDIR)" Integrations/C/install.sh
+
+uninstall:
+	@PREFIX="$(PREFIX)" DESTDIR="$(DESTDIR)" Integrations/C/install.sh --uninstall
 
 benchmarks: dependencies
 	swift package --package-path Benchmarks benchmark

@@ -9,10 +9,10 @@ case $(uname -s) in
   *) is_darwin=no library_name=libnibblekv.so ;;
 esac
 
-# build_library [OPTION...]: builds the dynamic library, with the options of `swift build`, and prints its folder.
+# build_library: builds the dynamic library and prints its folder.
 # On Linux it shows the functions of nibblekv.h only; everything else inside, Swift or C, stays out of the host's way.
 build_library() {
-  local options=(-c release --product nibblekv "$@")
+  local options=(-c release --product nibblekv)
   if [ "$is_darwin" = no ]; then
     options+=(-Xlinker "--version-script=$PWD/$exports")
   fi

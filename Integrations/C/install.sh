@@ -1,0 +1,75 @@
+#!/usr/bin/env bash
+# Installs the dynamic library, its header and its pkg-config file; `make install` and `make uninstall` call this.
+#
+#   PREFIX=/usr/local DESTDIR= install.sh [--uninstall]
+#
+# PREFIX is where programs find it, DESTDIR a folder to put before that while a package is made. The library has the Swift
+# runtime inside: whoever uses it needs no Swift, and a host's own Swift stays apart. Directories stay when it is uninstalled.
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+source "$root/scripts/common.sh"
+cd "$root"
+source Integrations/C/library.sh
+
+prefix=${PREFIX:-/usr/local}
+case $prefix in
+  /*) ;;
+  *) die "PREFIX is $prefix; expected an absolute path" ;;
+esac
+libraries=${DESTDIR:-}$prefix/lib
+if [ "$is_darwin" = yes ]; then
+  file=libnibblekv.$abi.0.0.dylib soname=libnibblekv.$abi.dylib
+else
+  file=libnibblekv.so.$abi.0.0 soname=libnibblekv.so.$abi
+fi
+headers=${DESTDIR:-}$prefix/include
+packages=$libraries/pkgconfig
+
+case ${1:-} in
+  "") ;;
+  --uninstall)
+    rm -f "$libraries/$file" "$libraries/$soname" "$libraries/$library_name" "$headers/nibblekv.h" "$packages/nibblekv.pc"
+    exit 0
+    ;;
+  *) die "unknown argument $1; usage: install.sh [--uninstall]" ;;
+esac
+
+# link_with_runtime FOLDER OUTPUT: links the objects that the package manager made once more, with the Swift runtime inside. Its
+# own --static-swift-stdlib would compile everything anew. ICU is what Foundation needs and does not name.
+link_with_runtime() {
+  local objects=$1/nibblekv.product/Objects.LinkFileList
+  [ -f "$objects" ] || die "$objects is missing: this version of the Swift package manager keeps its list elsewhere"
+  swiftc -emit-library -static-stdlib -use-ld=lld -o "$2" "@$objects" \
+    -lCoreFoundation -l_FoundationCShims -l_FoundationCollections -l_FoundationICU \
+    -Xlinker "--version-script=$exports" -Xlinker "-soname=$soname" -Xlinker -z -Xlinker defs -Xlinker --gc-sections -Xlinker -s
+}
+
+built=$(build_library)
+install -d "$libraries" "$headers" "$packages"
+if [ "$is_darwin" = yes ]; then
+  # There the runtime is the system's.
+  install -m 755 "$built/$library_name" "$libraries/$file"
+  install_name_tool -id "$prefix/lib/$soname" "$libraries/$file"
+else
+  link_with_runtime "$built" "$libraries/$file"
+fi
+ln -sf "$file" "$libraries/$soname"
+ln -sf "$soname" "$libraries/$library_name"
+install -m 644 "$header" "$headers/nibblekv.h"
+
+version=$(sed -nE 's/.*static let text = "(.*)".*/\1/p' Sources/NibbleKV/NibbleKVVersion.swift)
+cat >"$packages/nibblekv.pc" <<PC
+prefix=$prefix
+libdir=\${prefix}/lib
+includedir=\${prefix}/include
+
+Name: nibblekv
+Description: A paged KV cache for transformer inference that stays compressed
+Version: $version
+Requires.private: liblz4 libxxhash
+Libs: -L\${libdir} -lnibblekv
+Libs.private: $([ "$is_darwin" = yes ] && echo -lc++ || echo "-lstdc++ -lm")
+Cflags: -I\${includedir}
+PC
+chmod 644 "$packages/nibblekv.pc"
+say "installed $libraries/$file"
