@@ -233,6 +233,49 @@ static void show_windows(const float *keys, const float *values, const float *qu
   printf("wild window:   %s\n", nibble_last_error());
 }
 
+// Several sequences in one call, each as if it were alone.
+static void show_batch(const float *keys, const float *values, const float *queries) {
+  enum { COUNT = 3 };
+  const nibble_model_shape shape = {LAYERS, QUERY_HEADS, KV_HEADS, HEAD_DIM};
+  nibble_cache *cache = NULL, *other = NULL;
+  nibble_sequence *sequences[COUNT] = {NULL};
+  check(nibble_cache_create(&shape, "rotated:4", 0, 2, &cache), "the cache");
+  for (uint64_t i = 0; i < COUNT; i++) {
+    check(nibble_sequence_create(cache, &sequences[i]), "nibble_sequence_create");
+    check(nibble_sequence_append(sequences[i], 0, TOKENS - 200 * i, keys, values), "append");
+  }
+  static float batch[COUNT * 2 * QUERY_ROW], single[2 * QUERY_ROW];
+  check(nibble_cache_attend(cache, COUNT, sequences, 0, 2, queries, 0, 0, 0, batch), "batch");
+  for (int i = 0; i < COUNT; i++) {
+    const size_t first = (size_t)i * 2 * QUERY_ROW;
+    check(nibble_sequence_attend(sequences[i], 0, 2, queries + first, 0, 0, 0, single), "single");
+    expect(memcmp(single, batch + first, sizeof single) == 0, "the same output in a batch");
+  }
+
+  expect(nibble_cache_attend(cache, 0, sequences, 0, 2, queries, 0, 0, 0, batch) ==
+             NIBBLE_INVALID_ARGUMENT,
+         "no sequences are refused");
+  printf("no sequences:  %s\n", nibble_last_error());
+  expect(nibble_cache_attend(cache, COUNT, sequences, 0, UINT64_MAX / 2, queries, 0, 0, 0, batch) ==
+             NIBBLE_INVALID_ARGUMENT,
+         "more tokens than memory can hold are refused");
+  printf("too many:      %s\n", nibble_last_error());
+  check(nibble_cache_create(&shape, "rotated:4", 0, 1, &other), "another cache");
+  expect(nibble_cache_attend(other, COUNT, sequences, 0, 2, queries, 0, 0, 0, batch) ==
+             NIBBLE_INVALID_ARGUMENT,
+         "sequences of another cache are refused");
+  printf("other cache:   %s\n", nibble_last_error());
+  nibble_sequence_free(sequences[1]);
+  sequences[1] = NULL;
+  expect(nibble_cache_attend(cache, COUNT, sequences, 0, 2, queries, 0, 0, 0, batch) ==
+             NIBBLE_INVALID_ARGUMENT,
+         "a missing sequence is refused");
+  printf("no sequence:   %s\n", nibble_last_error());
+  for (int i = 0; i < COUNT; i++) nibble_sequence_free(sequences[i]);
+  nibble_cache_free(cache);
+  nibble_cache_free(other);
+}
+
 // Policies that need a calibration say so, and so do files that are none.
 static void show_calibrations(void) {
   const nibble_model_shape shape = {LAYERS, QUERY_HEADS, KV_HEADS, HEAD_DIM};
@@ -266,6 +309,7 @@ int main(void) {
   show_errors(keys);
   show_formats(queries);
   show_windows(keys, values, queries);
+  show_batch(keys, values, queries);
   show_calibrations();
 
   free(keys);

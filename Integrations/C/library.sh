@@ -12,12 +12,15 @@ esac
 # build_library: builds the dynamic library and prints its folder.
 # On Linux it shows the functions of nibblekv.h only; everything else inside, Swift or C, stays out of the host's way.
 build_library() {
-  local options=(-c release --product nibblekv)
+  local options=(-c release --product nibblekv) folder
   if [ "$is_darwin" = no ]; then
     options+=(-Xlinker "--version-script=$PWD/$exports")
   fi
+  folder=$(swift build "${options[@]}" --show-bin-path) || return 1
+  # The package manager does not look at the list of names when it decides what is out of date.
+  if [ "$exports" -nt "$folder/$library_name" ]; then rm -f "$folder/$library_name"; fi
   swift build "${options[@]}" >&2 || return 1
-  swift build "${options[@]}" --show-bin-path
+  echo "$folder"
 }
 
 # The names of functions, one a line and sorted: those that the header declares, that exports.map lists, that a library shows.

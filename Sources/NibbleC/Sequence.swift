@@ -107,41 +107,6 @@ private func newRows<Element: KVElement>(
   )
 }
 
-/// Causal attention of the newest tokens of one layer.
-@c(nibble_sequence_attend)
-public func nibbleSequenceAttend(
-  _ sequence: OpaquePointer?,
-  _ layer: UInt32,
-  _ tokens: UInt64,
-  _ queries: UnsafePointer<Float>?,
-  _ scale: Float,
-  _ window: UInt64,
-  _ softCap: Float,
-  _ output: UnsafeMutablePointer<Float>?
-) -> Int32 {
-  reporting {
-    let sequence = try object(sequence, as: KVSequence.self, "sequence")
-    let elements = try elementCount(
-      tokens: count(tokens, "tokens"),
-      heads: sequence.shape.queryHeads,
-      headDim: sequence.shape.headDim
-    )
-    let queries = UnsafeBufferPointer(start: try required(queries, "queries"), count: elements)
-    let output = UnsafeMutableBufferPointer(start: try required(output, "output"), count: elements)
-    var rows = output.mutableSpan
-    try sequence.attend(
-      queries: queries.span,
-      layer: Int(layer),
-      options: AttentionOptions(
-        scale: scale == 0 ? nil : scale,
-        window: window == 0 ? nil : try count(window, "window"),
-        softCap: softCap == 0 ? nil : softCap
-      ),
-      into: &rows
-    )
-  }
-}
-
 /// Decodes the first tokens of one layer.
 @c(nibble_sequence_get_rows)
 public func nibbleSequenceGetRows(

@@ -164,6 +164,16 @@ nibble_status nibble_sequence_attend(nibble_sequence *sequence, uint32_t layer, 
                                      const float *queries, float scale, uint64_t window,
                                      float soft_cap, float *output);
 
+// nibble_sequence_attend for several sequences of one cache, with the same results bit for bit; the
+// threads share the work of all. (Since version 4.)
+//
+// sequences: [count]; they may differ in length. No other call may use them meanwhile.
+// queries, output: [count, tokens, query_heads, head_dim]
+nibble_status nibble_cache_attend(nibble_cache *cache, uint64_t count,
+                                  nibble_sequence *const *sequences, uint32_t layer,
+                                  uint64_t tokens, const float *queries, float scale,
+                                  uint64_t window, float soft_cap, float *output);
+
 // Decodes the first `tokens` tokens of one layer to rows as attention sees them, for hosts whose
 // own attention must take over. It costs the memory that packed pages save, and takes longer than
 // attention does. Rows that a sliding window has dropped are 0. (Since version 3.)
