@@ -22,7 +22,7 @@ struct Nibble: AsyncParsableCommand {
     subcommands: [
       GenerateCommand.self, EvalCommand.self, CompareCommand.self, BenchCommand.self,
       PlanCommand.self, PolicyCommand.self, CalibrateCommand.self, SessionsCommand.self,
-      ReportCommand.self, TuneCommand.self,
+      ReportCommand.self, TuneCommand.self, LogitsCommand.self,
     ]
   )
 

@@ -24,6 +24,9 @@ struct CommandLineTests {
     ["report", "--out", "no/such/folder/report.html"],
     ["report", "--out", "report.html", "--probe", "rotatd:2"],
     ["tune", "--budget", "4bits", "--out", "no/such/folder/tuned.yaml"],
+    ["logits", "--ids", "1,2048", "--out", "logits.f32"],
+    ["logits", "--ids", "1", "--chunk", "1025", "--out", "logits.f32"],
+    ["logits", "--ids", "1", "--out", "no/such/folder/logits.f32"],
     ["tune", "--budget", "4bits", "--out", "tuned.yaml", "--codecs", "rotated:4,rotatd:2"],
     ["tune", "--budget", "4bits", "--out", "tuned.yaml", "--least-same-top-1", "2"],
   ])
@@ -37,7 +40,8 @@ struct CommandLineTests {
 
   @Test(arguments: [
     ["evaluate"], ["eval", "--polcy", "exact"], ["bench", "decode", "--context", "many"],
-    ["generate"], ["eval", "--text", "a", "--tokens", "b"], ["plan", "--layers", "4"],
+    ["generate"], ["logits", "--ids", "1,x", "--out", "logits.f32"],
+    ["eval", "--text", "a", "--tokens", "b"], ["plan", "--layers", "4"],
     ["compare", "exact", "--policies", "exact"], ["generate", "--prompt", "a", "--disk", "."],
     ["bench", "memory", "--budget", "2GiB", "--disk-limit", "1GiB"],
     ["bench", "memory", "--budget", "2 parsecs"], ["bench", "memory", "--budget", "-1"],

@@ -1,4 +1,5 @@
 import Foundation
+import NibbleGenerate
 import NibbleKV
 import Testing
 
@@ -35,6 +36,27 @@ import Testing
     #expect(row["tokens"] as? Int == 3)
     let compared = try object(RowReport(rows: [QualityRow(model: "tiny", quality: result)]))
     #expect(Set(compared.keys) == ["rows"])
+  }
+
+  @Test func logits() throws {
+    let file = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString)
+    defer { try? FileManager.default.removeItem(at: file) }
+    let run = LogitsRun(
+      model: TinyModel(),
+      policy: .exact,
+      tokens: [1, 2, 3],
+      options: GenerationOptions(maximumTokens: 4, prefillChunk: 2)
+    )
+    let report = try object(try run.run(path: file.path))
+    #expect(
+      Set(report.keys) == [
+        "model", "policy", "path", "positions", "vocabulary_size", "generated", "compressed_tokens",
+      ]
+    )
+    // The prompt in two steps, then all generated tokens but the last.
+    #expect(report["positions"] as? Int == 6)
+    #expect((report["generated"] as? [Int])?.count == 4)
+    #expect(try Data(contentsOf: file).count == 6 * 24 * MemoryLayout<Float>.stride)
   }
 
   @Test func plan() throws {
