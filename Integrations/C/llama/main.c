@@ -38,7 +38,7 @@ static _Noreturn void die_of_usage(const char *what, const char *value) {
   exit(64);
 }
 
-// A whole number that ends at `end`, or at the end of the text.
+// A whole number, which is all of the text.
 static size_t parse_count(const char *option, const char *text, size_t least, size_t most) {
   char *rest = NULL;
   errno = 0;
@@ -50,17 +50,18 @@ static size_t parse_count(const char *option, const char *text, size_t least, si
 }
 
 static void parse_ids(const char *text, arguments *given) {
-  char *list = join_path(text, "");  // a copy that may be cut; the slash goes
-  list[strlen(text)] = '\0';
   given->ids = allocate(strlen(text) / 2 + 1, sizeof(int32_t));
   given->id_count = 0;
-  for (char *word = list; word != NULL;) {
-    char *comma = strchr(word, ',');
-    if (comma != NULL) *comma = '\0';
-    given->ids[given->id_count++] = (int32_t)parse_count("--ids", word, 0, INT32_MAX);
-    word = comma != NULL ? comma + 1 : NULL;
+  for (const char *word = text;; word++) {
+    char number[16];
+    const size_t length = strcspn(word, ",");
+    if (length >= sizeof number) die("--ids has a number of %zu characters", length);
+    memcpy(number, word, length);
+    number[length] = '\0';
+    given->ids[given->id_count++] = (int32_t)parse_count("--ids", number, 0, INT32_MAX);
+    word += length;
+    if (*word == '\0') return;
   }
-  free(list);
 }
 
 static arguments parse(int count, char **words) {
