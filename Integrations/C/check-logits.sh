@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Checks that the host in Swift (`nibble logits`), the example in C and the example in Python compute the same logits, bit for
-# bit, for several policies: 600 tokens of text on the embedded model, 24 that follow, and all logits of every token.
+# Checks that Swift, C and Python compute the same, bit for bit, for several policies: attention of the same rows, written by a
+# program in C; and logits of the host in Swift (`nibble logits`), the example in C and the example in Python, 600 tokens of text on
+# the embedded model, 24 that follow, and all logits of every token. The first test is built like those of scripts/test.sh.
 #
 # PYTHON names an interpreter with NumPy; python3 unless it is given.
 set -euo pipefail
@@ -20,11 +21,19 @@ folder=$(build_library)
 compile_llama "$folder" "$work/llama"
 export PYTHONPATH=$root/Integrations/Python/src NIBBLEKV_LIBRARY=$folder/$library_name
 
+mkdir "$work/rows"
+"${CC:-cc}" -std=c11 -O2 -Wall -Wextra -Werror -I Integrations/C/include Integrations/C/rows.c \
+  -L "$folder" -lnibblekv -Wl,-rpath,"$folder" -o "$work/rows-program"
+"$work/rows-program" "$work/rows" >"$work/log"
+"$python" Integrations/C/check_rows.py "$work/rows"
+NIBBLE_ROWS=$work/rows scripts/test.sh --filter OtherHostsTests >"$work/log" 2>&1 || die "$(tail -n 40 "$work/log")"
+say "attention of $(wc -l < <(ls "$work/rows")) files of rows, the same in Swift, C and Python"
+
 model=Examples/Models/harbour-3m
 calibration=$work/harbour.calibration
 "$folder/nibble" calibrate --documents 1 --out "$calibration" >"$work/log"
 
-checks=0
+checks=2
 for policy in float16 balanced small trellis:3 "trellis:3@k.rotation=aligned"; do
   options=(--policy "$policy" --ids "$(llama_prompt)" --chunk 96)
   case $policy in *aligned*) options+=(--calibration "$calibration") ;; esac
