@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Checks what `make install` puts into a prefix: the files, the functions that the library shows, its name and what it needs, that
-# programs which pkg-config describes compile and run with nothing but the prefix, in C and in C++, and that `make uninstall`
+# programs which pkg-config describes compile and run with nothing but the prefix, in C, C++ and Swift, and that `make uninstall`
 # takes all files away.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
@@ -64,6 +64,30 @@ int main() { return nibble_abi_version() == NIBBLE_ABI_VERSION ? 0 : 1; }' >"$wo
   env -i "$work/cxx" || die "the library has another version of the interface than the header"
   passed
 fi
+# A host in Swift has a runtime of its own, and the library keeps out of its way.
+mkdir "$work/module"
+echo "module Installed [system] { header \"$prefix/include/nibblekv.h\" link \"nibblekv\" }" >"$work/module/module.modulemap"
+cat >"$work/main.swift" <<'SWIFT'
+import Foundation
+import Installed
+
+var shape = nibble_model_shape(layers: 1, query_heads: 8, kv_heads: 2, head_dim: 64)
+var cache: OpaquePointer?
+var sequence: OpaquePointer?
+let rows = (0..<500 * 128).map { Float($0 % 17) }
+var output = [Float](repeating: .nan, count: 512)
+precondition(nibble_cache_create(&shape, "trellis:3", 0, 2, &cache) == NIBBLE_OK)
+precondition(nibble_sequence_create(cache, &sequence) == NIBBLE_OK)
+precondition(nibble_sequence_append(sequence, 0, 500, rows, rows) == NIBBLE_OK)
+precondition(nibble_sequence_attend(sequence, 0, 1, rows, 0, 0, 0, &output) == NIBBLE_OK)
+precondition(output.allSatisfy(\.isFinite))
+precondition((try? JSONEncoder().encode(output)) != nil)
+nibble_sequence_free(sequence)
+nibble_cache_free(cache)
+SWIFT
+swiftc -O -I "$work/module" -L "$prefix/lib" -Xlinker -rpath -Xlinker "$prefix/lib" "$work/main.swift" -o "$work/swift-host"
+"$work/swift-host"
+passed
 version=$(sed -nE 's/.*static let text = "(.*)".*/\1/p' Sources/NibbleKV/NibbleKVVersion.swift)
 [ "$(pkg-config --modversion nibblekv)" = "$version" ] || die "nibblekv.pc has another version than $version"
 passed
