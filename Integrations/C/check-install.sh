@@ -19,18 +19,18 @@ files_of() { (cd "$1" && find . -type f -printf '%P\n' -o -type l -printf '%P ->
 prefix=$work/prefix
 make --no-print-directory install PREFIX="$prefix"
 expected="include/nibblekv.h
-lib/libnibblekv.so -> libnibblekv.so.$abi
-lib/libnibblekv.so.$abi -> libnibblekv.so.$abi.0.0
-lib/libnibblekv.so.$abi.0.0
+lib/libnibblekv.so -> libnibblekv.so.$generation
+lib/libnibblekv.so.$generation -> libnibblekv.so.$generation.$abi.0
+lib/libnibblekv.so.$generation.$abi.0
 lib/pkgconfig/nibblekv.pc"
 diff <(echo "$expected") <(files_of "$prefix") || die "other files are installed"
 passed
 
-library=$prefix/lib/libnibblekv.so.$abi.0.0
+library=$prefix/lib/libnibblekv.so.$generation.$abi.0
 check_functions "$library"
 passed
 dynamic=$(readelf -d "$library")
-grep -q "SONAME.*\[libnibblekv.so.$abi\]" <<<"$dynamic" || die "its name is not libnibblekv.so.$abi"
+grep -q "SONAME.*\[libnibblekv.so.$generation\]" <<<"$dynamic" || die "its name is not libnibblekv.so.$generation"
 # Only libraries of the system: no Swift, and no folder of this machine to look for them in.
 others=$(sed -nE 's/.*NEEDED.*\[(.*)\]/\1/p' <<<"$dynamic" |
   grep -vE '^(lib(lz4|xxhash|m|c|dl|pthread|rt|stdc\+\+|gcc_s)\.so\.|ld-linux)' || true)
@@ -44,6 +44,9 @@ export PKG_CONFIG_PATH=$prefix/lib/pkgconfig
 cp Integrations/C/*.[ch] "$work"
 awk '/^```c$/ { is_code = 1; next } /^```$/ { is_code = 0 } is_code' Integrations/C/README.md >"$work/readme.c"
 [ -s "$work/readme.c" ] || die "Integrations/C/README.md has no example"
+# A user has no pkg-config files of what only the library needs.
+PKG_CONFIG_LIBDIR=$prefix/lib/pkgconfig pkg-config --cflags --libs nibblekv >"$work/log"
+passed
 for name in readme example sessions; do
   # shellcheck disable=SC2046
   "${CC:-cc}" -std=c11 -Wall -Wextra -Werror "$work/$name.c" $(pkg-config --cflags --libs nibblekv) -lm \
@@ -95,7 +98,7 @@ passed
 # A package is made in a folder of its own, whose files name the prefix alone.
 make --no-print-directory install DESTDIR="$work/stage" PREFIX=/usr
 diff <(echo "$expected") <(files_of "$work/stage/usr") || die "other files are staged"
-! grep -rIl "$work" "$work/stage" || die "these files name the folder that they were staged in"
+! grep -rl "$work" "$work/stage" || die "these files name the folder that they were staged in"
 passed
 
 make --no-print-directory uninstall PREFIX="$prefix"

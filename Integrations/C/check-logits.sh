@@ -44,9 +44,13 @@ for policy in float16 balanced small trellis:3 "trellis:3@k.rotation=aligned"; d
     cmp "$work/swift" "$work/$host" || die "$policy: the logits of Swift and of $host differ"
     checks=$((checks + 1))
   done
-  say "$policy: $(($(wc -c <"$work/swift") / 4)) logits, the same in Swift, C and Python"
+  # What compression does must be seen in them: a comparison of empty or equal files would pass as well.
+  if [ "$policy" = float16 ]; then
+    mv "$work/swift" "$work/float16"
+  elif cmp -s "$work/swift" "$work/float16"; then
+    die "$policy: the logits are those of float16"
+  fi
+  checks=$((checks + 1))
+  say "$policy: $(($(wc -c <"$work/c") / 4)) logits, the same in Swift, C and Python"
 done
-# What compression does must be seen in them: a comparison of empty or equal files would pass as well.
-"$folder/nibble" logits --model "$model" --policy float16 --ids "$(llama_prompt)" --chunk 96 --max-tokens 24 --out "$work/float16" >"$work/log"
-if cmp -s "$work/swift" "$work/float16"; then die "the policies' logits do not differ"; fi
-say "$((checks + 1)) checks passed"
+say "$checks checks passed"

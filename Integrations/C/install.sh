@@ -18,17 +18,23 @@ case $prefix in
 esac
 libraries=${DESTDIR:-}$prefix/lib
 if [ "$is_darwin" = yes ]; then
-  file=libnibblekv.$abi.0.0.dylib soname=libnibblekv.$abi.dylib
+  file=libnibblekv.$generation.$abi.0.dylib soname=libnibblekv.$generation.dylib
+  older="libnibblekv.$generation.*.0.dylib"
 else
-  file=libnibblekv.so.$abi.0.0 soname=libnibblekv.so.$abi
+  file=libnibblekv.so.$generation.$abi.0 soname=libnibblekv.so.$generation
+  older="libnibblekv.so.$generation.*.0"
 fi
 headers=${DESTDIR:-}$prefix/include
 packages=$libraries/pkgconfig
+rights=
 
 case ${1:-} in
   "") ;;
   --uninstall)
-    rm -f "$libraries/$file" "$libraries/$soname" "$libraries/$library_name" "$headers/nibblekv.h" "$packages/nibblekv.pc"
+    # Older versions of the interface too: their links are gone.
+    # shellcheck disable=SC2086
+    (cd "$libraries" 2>/dev/null && rm -f $older) || true
+    rm -f "$libraries/$soname" "$libraries/$library_name" "$headers/nibblekv.h" "$packages/nibblekv.pc"
     exit 0
     ;;
   *) die "unknown argument $1; usage: install.sh [--uninstall]" ;;
@@ -44,21 +50,19 @@ link_with_runtime() {
     -Xlinker "--version-script=$exports" -Xlinker "-soname=$soname" -Xlinker -z -Xlinker defs -Xlinker --gc-sections -Xlinker -s
 }
 
+# Everything is made before anything is written to the prefix, and only that asks for more rights, where they are needed.
 built=$(build_library)
-install -d "$libraries" "$headers" "$packages"
+staged=$(mktemp -d)
+trap 'rm -rf "$staged"' EXIT
 if [ "$is_darwin" = yes ]; then
   # There the runtime is the system's.
-  install -m 755 "$built/$library_name" "$libraries/$file"
-  install_name_tool -id "$prefix/lib/$soname" "$libraries/$file"
+  cp "$built/$library_name" "$staged/$file"
+  install_name_tool -id "$prefix/lib/$soname" "$staged/$file"
 else
-  link_with_runtime "$built" "$libraries/$file"
+  link_with_runtime "$built" "$staged/$file"
 fi
-ln -sf "$file" "$libraries/$soname"
-ln -sf "$soname" "$libraries/$library_name"
-install -m 644 "$header" "$headers/nibblekv.h"
-
 version=$(sed -nE 's/.*static let text = "(.*)".*/\1/p' Sources/NibbleKV/NibbleKVVersion.swift)
-cat >"$packages/nibblekv.pc" <<PC
+cat >"$staged/nibblekv.pc" <<PC
 prefix=$prefix
 libdir=\${prefix}/lib
 includedir=\${prefix}/include
@@ -66,10 +70,17 @@ includedir=\${prefix}/include
 Name: nibblekv
 Description: A paged KV cache for transformer inference that stays compressed
 Version: $version
-Requires.private: liblz4 libxxhash
 Libs: -L\${libdir} -lnibblekv
-Libs.private: $([ "$is_darwin" = yes ] && echo -lc++ || echo "-lstdc++ -lm")
 Cflags: -I\${includedir}
 PC
-chmod 644 "$packages/nibblekv.pc"
+
+if ! install -d "$libraries" "$headers" "$packages" 2>/dev/null || ! [ -w "$libraries" ] || ! [ -w "$headers" ] || ! [ -w "$packages" ]; then
+  rights=as_root
+fi
+$rights install -d "$libraries" "$headers" "$packages"
+$rights install -m 755 "$staged/$file" "$libraries/$file"
+$rights ln -sf "$file" "$libraries/$soname"
+$rights ln -sf "$soname" "$libraries/$library_name"
+$rights install -m 644 "$header" "$headers/nibblekv.h"
+$rights install -m 644 "$staged/nibblekv.pc" "$packages/nibblekv.pc"
 say "installed $libraries/$file"

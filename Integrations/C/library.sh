@@ -2,7 +2,9 @@
 
 header=Integrations/C/include/nibblekv.h
 exports=Integrations/C/exports.map
-# The interface's version, which is the major version of the library's file too.
+# The interface's version. It grows by additions only, so programs name the library by its generation, which rises
+# if ever something is taken away.
+generation=1
 abi=$(sed -nE 's/^#define NIBBLE_ABI_VERSION ([0-9]+)$/\1/p' "$header")
 case $(uname -s) in
   Darwin) is_darwin=yes library_name=libnibblekv.dylib ;;

@@ -54,7 +54,10 @@ public func nibbleCacheAttend(
       try object(handle, as: KVSequence.self, "sequences[\(index)]")
     }
     let (all, overflow) = tokens.multipliedReportingOverflow(by: count)
-    let elements = try queryCount(tokens: overflow ? .max : all, shape: cache.shape)
+    guard !overflow else {
+      throw CallError(description: "tokens is \(tokens) for each of \(count) sequences; too many")
+    }
+    let elements = try queryCount(tokens: all, shape: cache.shape)
     let queries = UnsafeBufferPointer(start: try required(queries, "queries"), count: elements)
     let output = UnsafeMutableBufferPointer(start: try required(output, "output"), count: elements)
     var rows = output.mutableSpan

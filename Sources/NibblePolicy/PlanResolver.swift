@@ -5,6 +5,7 @@ struct PlanResolver {
   private let policy: Policy
   private let shape: ModelShape
   private let catalogue: CodecCatalogue
+  private let replacesTrellis: Bool
   /// What decided each strip, in the order of ``Plan/entries``.
   private var decisions: [Decision]
   private(set) var notes: [String]
@@ -21,6 +22,7 @@ struct PlanResolver {
     self.policy = policy
     self.shape = shape
     self.catalogue = catalogue
+    replacesTrellis = policy.replacesTrellis(headDim: shape.headDim)
     decisions = Array(repeating: .defaults, count: shape.layers * 2 * shape.kvHeads)
     notes = []
     if policy.sinks > 0 {
@@ -31,6 +33,12 @@ struct PlanResolver {
       "the newest \(policy.recent) tokens stay \(policy.exact), "
         + "and up to \(tail) do until their page is full"
     )
+    if replacesTrellis {
+      notes.append(
+        "head dimension \(shape.headDim) with pages of \(policy.pageTokens) tokens has no room for a trellis: "
+          + "rotated codes of as many bits take its place"
+      )
+    }
     for age in policy.ages {
       let sides = KVSide.allCases.compactMap { side in
         age.codec(side).map { "\(side.rawValue) \($0)" }
@@ -118,7 +126,7 @@ struct PlanResolver {
       case .shortWindow: policy.exact
       case .age(let index): policy.ages[index].codec(side) ?? policy.codec(side)
       }
-    return policy.fitting(codec, headDim: shape.headDim)
+    return codec.code == .trellis && replacesTrellis ? .rotated(codec.bits).centred : codec
   }
 }
 

@@ -47,19 +47,23 @@ extension Policy {
   /// The names of the presets, as they are written in arguments.
   public static let presetNames: [String] = presets.compactMap(\.name)
 
-  /// The preset that says the same as this policy about codecs, whatever the exact windows are.
+  /// The preset that says the same as this policy about codecs, whatever the exact windows are, if no file or argument says it.
   var matchingPreset: String? {
     guard marks.file == nil, marks["keys"] == nil else { return nil }
-    return Self.presets.first {
-      $0.keys == keys && $0.values == values && $0.rules == rules && $0.exact == exact
-    }?.name
+    return equalPreset?.name
   }
 
-  /// What a strip takes that was given a codec: in a preset `rotated` with as many bits where a trellis has no room, so that presets fit every model.
-  func fitting(_ codec: CodecDescription, headDim: Int) -> CodecDescription {
-    guard codec.code == .trellis, matchingPreset != nil,
-      !CodecDescription.hasRoomForChains(channels: headDim, blockTokens: min(pageTokens, 64))
-    else { return codec }
-    return .rotated(codec.bits).centred
+  private var equalPreset: Policy? {
+    Self.presets.first {
+      $0.keys == keys && $0.values == values && $0.rules == rules && $0.exact == exact
+    }
+  }
+
+  /// Whether `rotated` takes the place of a trellis: in a preset, for heads that have no room for one, so that presets fit every
+  /// model. A policy that says the same is the same, wherever it was read from.
+  func replacesTrellis(headDim: Int) -> Bool {
+    ages.isEmpty
+      && !CodecDescription.hasRoomForChains(channels: headDim, blockTokens: min(pageTokens, 64))
+      && equalPreset != nil
   }
 }

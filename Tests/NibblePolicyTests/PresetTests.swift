@@ -67,6 +67,15 @@ import Testing
     #expect(plan.entry(layer: 0, head: 0, side: .keys).codec == .rotated(4).centred)
     #expect(plan.entry(layer: 1, head: 0, side: .keys).codec == .rotated(3).centred)
     #expect(plan.entry(layer: 1, head: 0, side: .values).reason == "preset small")
+    #expect(plan.notes.contains { $0.contains("has no room for a trellis") })
+    // The same policy from a file, as sessions keep it.
+    let read = try Plan(policy: Policy(yaml: policy.yaml), shape: shape)
+    #expect(read.entries.map(\.codec) == plan.entries.map(\.codec))
+    #expect(throws: PolicyError.self) {
+      var aging = policy
+      aging.ages = [Policy.Age(beyond: 1_024, keys: .rotated(2).centred)]
+      _ = try Plan(policy: aging, shape: shape)
+    }
     #expect(throws: PolicyError.self) {
       try Plan(
         policy: Policy(keys: .trellis(3), values: .trellis(3), pageTokens: pageTokens),
@@ -82,5 +91,6 @@ import Testing
     policy.pageTokens = pageTokens
     let plan = try Plan(policy: policy, shape: shape)
     #expect(plan.entry(layer: 1, head: 0, side: .keys).codec == .trellis(3).centred)
+    #expect(!plan.notes.contains { $0.contains("trellis") })
   }
 }

@@ -84,8 +84,9 @@ typedef struct nibble_cache_options {
                             // process; NULL keeps all pages in memory
   uint64_t disk_limit;      // most bytes of that file; 0 is no limit
   // Since version 4:
-  // A file of `nibble calibrate`, for policies with rotation=aligned or shaping=queries. It must
-  // have the shape and the fingerprint, and names the weights where fingerprint is NULL. NULL is
+  // A file of `nibble calibrate`, for policies with rotation=aligned or shaping=queries, which
+  // refuse one of another shape or fingerprint; other policies do not look into it. Where
+  // fingerprint is NULL it names the weights, and that it is this model's is not checked. NULL is
   // none.
   const char *calibration;
   // [layers], the newest tokens that each layer ever sees, 0 for all. Pages behind a window are

@@ -81,6 +81,10 @@ def check_arguments(checker: Checker) -> None:
         (["--ids", "2147483648"], "--ids is 2147483648; expected 0 to 2147483647"),
         (["--ids", "0," + "0" * 16], "--ids has a number of 16 characters"),
         (["--ids", "1", "--tokens", "0"], "--tokens is 0; expected 1 to"),
+        (
+            ["--ids", "1", "--tokens", "4096"],
+            "1 ids and 4096 tokens are more than the model's context of 4096",
+        ),
         (["--ids", "1", "--chunk", "1025"], "--chunk is 1025; expected 1 to 1024"),
         (["--ids", "1", "--policy", "rotatde:4"], "did you mean 'rotated'?"),
         (["--ids", "1", "--calibration", "none"], "cannot read none"),

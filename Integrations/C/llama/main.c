@@ -200,6 +200,10 @@ int main(int count, char **words) {
       die("--ids: %d is not in the vocabulary of %zu", (int)given.ids[i], model.config.vocabulary);
     }
   }
+  if (given.tokens > model.config.context || given.id_count > model.config.context - given.tokens) {
+    die("%zu ids and %zu tokens are more than the model's context of %zu", given.id_count,
+        given.tokens, model.config.context);
+  }
   vocabulary vocabulary = vocabulary_load(given.model, model.config.vocabulary);
   llama_choose_threads(&model);
 
