@@ -59,8 +59,9 @@ extension Policy {
     }
   }
 
-  /// Whether `rotated` takes the place of a trellis: in a preset, for heads that have no room for one, so that presets fit every
-  /// model. A policy that says the same is the same, wherever it was read from.
+  /// Whether `rotated` takes the place of a trellis: in a preset, for heads that have no room for one, so that presets fit every model.
+  ///
+  /// A policy that says the same is the same, wherever it was read from.
   func replacesTrellis(headDim: Int) -> Bool {
     ages.isEmpty
       && !CodecDescription.hasRoomForChains(channels: headDim, blockTokens: min(pageTokens, 64))
