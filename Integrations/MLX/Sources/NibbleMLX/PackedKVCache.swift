@@ -16,12 +16,14 @@ public import NibbleKV
 /// to the CPU and back: it shows that the pages hold what the model needs, and is not fast. Rows are compressed; the decoded ones of a layer are gone after its step.
 ///
 /// Nothing here throws, as the protocol has no room for errors. What NibbleKV refuses (a batch, other shapes, numbers that are not finite, an exceeded
-/// budget) is told by ``failure``, and the layer goes on with `KVCacheSimple`, from the rows that it holds.
+/// budget) is told by ``failure``, and the layer goes on with `KVCacheSimple`, from the rows that it holds, until its ``state`` is set.
+/// The sequence ends where the layer left, for a session too, and cannot be cut behind that: what the other layers trim there stays in their pages, unseen,
+/// until all are trimmed to there or further.
 /// Only pages that cannot be read back from a disk tier end the process: nothing could stand for them.
 public final class PackedKVCache: MLXLMCommon.KVCache {
   /// Tokens that the layer holds.
   public private(set) var offset: Int
-  /// Why the layer is not compressed any more; `nil` as long as it is.
+  /// Why the layer is not compressed; `nil` as long as it is.
   public private(set) var failure: (any Error)?
 
   private let layer: Int
@@ -59,19 +61,24 @@ public final class PackedKVCache: MLXLMCommon.KVCache {
   ///   - values: The same shape.
   /// - Returns: Keys and values of the shape (1, kvHeads, ``offset``, headDim), of the type of `keys`.
   public func update(keys: MLXArray, values: MLXArray) -> (MLXArray, MLXArray) {
-    if plain == nil {
-      do throws(PackedCacheError) {
-        try shared.append(keys: keys, values: values, layer: layer)
-        dtype = keys.dtype
-        offset = shared.counts[layer]
-        return rows()
-      } catch {
-        goOnUncompressed(because: error)
-      }
-    }
+    if append(keys: keys, values: values, isState: false) { return rows() }
     guard let plain else { preconditionFailure("layer \(layer) has no cache") }
     defer { offset = plain.offset }
     return plain.update(keys: keys, values: values)
+  }
+
+  /// Appends to the pages; `false`, with `plain` for the rows, if the layer is not compressed.
+  private func append(keys: MLXArray, values: MLXArray, isState: Bool) -> Bool {
+    guard plain == nil else { return false }
+    do throws(PackedCacheError) {
+      try shared.append(keys: keys, values: values, layer: layer, isState: isState)
+    } catch {
+      goOnUncompressed(because: error)
+      return false
+    }
+    dtype = keys.dtype
+    offset = shared.counts[layer]
+    return true
   }
 
   private func rows() -> (MLXArray, MLXArray) {
@@ -87,8 +94,30 @@ public final class PackedKVCache: MLXLMCommon.KVCache {
     let cache = KVCacheSimple()
     if offset > 0 { cache.state = state }
     plain = cache
-    // The others need not wait for a layer that has left.
-    shared.trim(layer: layer, to: 0)
+    shared.leave(layer: layer)
+    if case PackedCacheError.trimmedAlone(tokens: 0, _, _) = error { waitForOthers() }
+  }
+
+  private func waitForOthers() {
+    shared.wait(layer: layer) { [weak self] in self?.comeBack() }
+  }
+
+  /// Moves the rows into the sequence, where all others are empty now.
+  private func comeBack() {
+    guard let plain else { return }
+    if plain.offset > 0 {
+      let rows = plain.state
+      do throws(PackedCacheError) {
+        try shared.append(keys: rows[0], values: rows[1], layer: layer, isState: true)
+      } catch {
+        failure = error
+        shared.leave(layer: layer)
+        return
+      }
+      dtype = rows[0].dtype
+    }
+    self.plain = nil
+    failure = nil
   }
 
   // MARK: - State
@@ -96,7 +125,10 @@ public final class PackedKVCache: MLXLMCommon.KVCache {
   /// The decoded keys and values, or nothing where the layer is empty.
   ///
   /// It decodes the layer each time; mlx-swift-lm asks after every token. `savePromptCache` writes it as an uncompressed `KVCache`.
-  /// Setting it replaces the rows.
+  ///
+  /// Setting it replaces the rows, and the layer begins anew: what was refused before does not count any more. A sequence cannot lose the rows of one layer, so as long as
+  /// another layer has rows from before, the layer holds the new ones uncompressed, and ``failure`` is ``PackedCacheError/trimmedAlone(tokens:otherLayer:otherTokens:)``. When the last
+  /// layer is set or emptied, all are compressed. So set each layer once, in any order. A layer that is set alone stays uncompressed.
   public var state: [MLXArray] {
     get {
       if let plain { return plain.state }
@@ -105,15 +137,14 @@ public final class PackedKVCache: MLXLMCommon.KVCache {
       return [keys, values]
     }
     set {
-      if let plain, !newValue.isEmpty {
-        plain.state = newValue
-        offset = plain.offset
-      } else {
-        plain = nil
-        failure = nil
-        trim(offset)
-        if newValue.count == 2 { _ = update(keys: newValue[0], values: newValue[1]) }
-      }
+      plain = nil
+      failure = nil
+      offset = 0
+      shared.empty(layer: layer)
+      guard newValue.count == 2 else { return }
+      if append(keys: newValue[0], values: newValue[1], isState: true) { return }
+      plain?.state = newValue
+      offset = plain?.offset ?? 0
     }
   }
 
@@ -153,6 +184,7 @@ public final class PackedKVCache: MLXLMCommon.KVCache {
     copy.dtype = dtype
     copy.failure = failure
     copy.plain = plain?.copy() as? KVCacheSimple
+    if shared.isWaiting(layer: layer) { copy.waitForOthers() }
     return copy
   }
 
