@@ -200,6 +200,12 @@ def test_a_state_that_becomes_shorter_meanwhile_is_refused(tmp_path, monkeypatch
     assert [path.name for path in tmp_path.iterdir()] == ["a.state"]
 
 
+def test_files_are_for_their_owner_alone(tmp_path):
+    round_trip(tmp_path, saved(40).file(), "int8")
+    for name in ("a.nibble", "b.state"):
+        assert (tmp_path / name).stat().st_mode & 0o777 == 0o600
+
+
 @pytest.fixture
 def compressed(tmp_path: Path) -> bytes:
     streams = [Cells(list(range(40)), channels=16, layers=1), Cells([1, 2], channels=16, layers=1)]
@@ -274,6 +280,8 @@ def test_a_container_is_what_the_document_says(tmp_path, compressed):
         (lambda f: f.update(state_bytes=-1), "state_bytes is -1; expected a whole number"),
         (lambda f: f.update(state_bytes=True), "state_bytes is True"),
         (lambda f: f.update(policy="a/b.yaml"), "the policy of .* is the name of a file"),
+        (lambda f: f.update(policy="{\u0301/b"), "the policy of .* is the name of a file"),
+        (lambda f: f.update(policy="int8\ud800"), "policy cannot be encoded"),
         (lambda f: f.update(policy=3), "policy is 3; expected a text"),
         (lambda f: f.update(policy="rotate:4"), "session 0 of .*: .*rotate"),
         (lambda f: f.update(policy="int8"), "session 0 of"),

@@ -231,6 +231,8 @@ def test_mistakes_are_errors_of_their_kind(rows):
         (lambda: rows.cache(budget="12 MB"), "12 MB"),
         (lambda: rows.cache(budget=0), "budget is 0"),
         (lambda: rows.cache(disk_limit=5), "disk_folder"),
+        (lambda: rows.cache("int8\ud800"), "policy cannot .* at character 4"),
+        (lambda: rows.cache(fingerprint="\udfff"), "fingerprint cannot"),
     ):
         with pytest.raises(invalid, match=words) as caught:
             call()

@@ -8,12 +8,12 @@ from typing import BinaryIO
 import nibblekv
 import numpy as np
 from nibblekv import InvalidArgumentError
+from nibblekv.policies import policy_text
 
 from . import _container
 from ._container import Container, Description, Session
 from ._files import StrPath, copy, naming, opened, read_at, temporary_folder
 from ._layout import Stream, read_state
-from ._policy import policy_text
 from ._shape import Heads, channels_of, heads_of_model
 
 

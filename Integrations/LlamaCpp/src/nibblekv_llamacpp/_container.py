@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from nibblekv import FileFailedError, UnsupportedError
+from nibblekv.policies import is_file_name
 
 from ._files import copy, opened, replacing
 from ._layout import State, read_frame
-from ._policy import is_file_name
 
 MAGIC = b"NibbleLS"
 VERSION = 1

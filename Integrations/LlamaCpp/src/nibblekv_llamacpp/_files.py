@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import secrets
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from nibblekv import FileFailedError, NibbleError
+from nibblekv import FileFailedError, NibbleError, files
 
 StrPath = str | os.PathLike[str]
 
@@ -32,18 +31,8 @@ def opened(path: Path) -> Iterator[tuple[BinaryIO, int]]:
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """A file to write and read that takes the place of ``path`` at the end of the block. Until
     then, and if the block fails, what was there before stays."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        with temporary.open("x+b") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        raise FileFailedError(f"{path} cannot be written: {error.strerror}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with files.replacing(path) as unfinished, unfinished.open("r+b") as file:
+        yield file
 
 
 def read_at(file: BinaryIO, offset: int, size: int, name: str) -> bytes:
@@ -88,11 +77,3 @@ def naming(what: str) -> Iterator[None]:
         yield
     except NibbleError as error:
         raise type(error)(f"{what}: {error.message}") from error
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

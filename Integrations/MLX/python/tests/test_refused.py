@@ -90,7 +90,7 @@ def test_a_head_dimension_that_no_page_has(save: Save) -> None:
 def test_a_policy_with_a_mistake(simple: Path) -> None:
     with pytest.raises(InvalidPolicyError):
         nibblekv_mlx.compress(simple, simple.with_suffix(".session"), "linear:9")
-    with pytest.raises(FileFailedError):
+    with pytest.raises(InvalidPolicyError, match="cannot be read"):
         nibblekv_mlx.compress(simple, simple.with_suffix(".session"), "missing/policy.yaml")
 
 
@@ -204,6 +204,9 @@ WRONG_CONTENT: list[dict[str, object]] = [
     {"shape": {}},
     {"fingerprint": 5},
     {"policy": None},
+    {"policy": "/etc/policy"},
+    {"policy": "policy.yaml"},
+    {"policy": "{\u0301/policy"},
     {"metadata": {}},
     {"metadata": {"2.0": 5}},
     {"scalars": {"0.2": "x"}},

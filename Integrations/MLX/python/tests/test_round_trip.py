@@ -219,6 +219,10 @@ def test_policies_in_files_travel_with_the_session(simple: Path) -> None:
     nibblekv_mlx.compress(simple, session, policy)
     policy.unlink()
     assert nibblekv_mlx.restore(session, simple.with_name("again.safetensors")).tokens == 130
+    policy.write_text(' {"version": 1, "keys": "int8", "values": "int8"}')
+    nibblekv_mlx.compress(simple, session, policy)
+    policy.unlink()
+    assert nibblekv_mlx.restore(session, simple.with_name("again.safetensors")).tokens == 130
 
 
 def test_more_tokens_than_are_appended_at_once(save: Save) -> None:

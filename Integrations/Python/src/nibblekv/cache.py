@@ -214,4 +214,10 @@ def _whole(value: int, name: str, limit: int = 2**32 - 1) -> int:
 def _text(value: str, name: str) -> bytes:
     if "\0" in value:
         raise InvalidArgumentError(f"{name} has a null character")
-    return value.encode()
+    try:
+        return value.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidArgumentError(
+            f"{name} cannot be encoded in UTF-8: half of a surrogate pair at character "
+            f"{error.start}"
+        ) from error

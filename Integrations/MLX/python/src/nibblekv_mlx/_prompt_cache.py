@@ -15,10 +15,7 @@ mlx-lm up to 0.31 and mlx-swift-lm write the first, mlx-lm from 0.32 on the seco
 
 from __future__ import annotations
 
-import os
-import secrets
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +23,7 @@ import mlx.core as mx
 from safetensors import SafetensorError, safe_open
 
 from nibblekv import FileFailedError, UnsupportedError
+from nibblekv.files import replacing
 
 _MODEL_STATE = "__mlx_lm_state_"
 
@@ -125,31 +123,7 @@ def _has_scalars(metadata: Mapping[str, str]) -> bool:
 def write(path: Path, arrays: dict[str, mx.array], metadata: Mapping[str, str]) -> None:
     """Writes a prompt cache file; whatever stops it, the path has the old file or the whole new."""
     with replacing(path, suffix=".safetensors") as unfinished:
-        mx.save_safetensors(str(unfinished), arrays, dict(metadata))
-
-
-@contextmanager
-def replacing(path: Path, suffix: str = "") -> Iterator[Path]:
-    """A name beside ``path`` to write to; what is there at the end takes the place of ``path``.
-
-    It is for its owner's eyes alone, as session files are.
-    """
-    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(6)}{suffix}")
-    try:
-        unfinished.touch(mode=0o600, exist_ok=False)
-        yield unfinished
-        _wait_until_stored(unfinished)
-        unfinished.replace(path)
-        _wait_until_stored(path.parent)
-    except (OSError, RuntimeError) as error:
-        raise FileFailedError(f"{path} cannot be written: {error}") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
-
-
-def _wait_until_stored(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        try:
+            mx.save_safetensors(str(unfinished), arrays, dict(metadata))
+        except RuntimeError as error:
+            raise FileFailedError(f"{path} cannot be written: {error}") from error

@@ -22,9 +22,10 @@ from typing import Any, get_type_hints
 
 import nibblekv
 from nibblekv import FileFailedError, OtherSessionError, UnsupportedError
+from nibblekv.files import replacing
+from nibblekv.policies import is_file_name
 
 from ._layers import Layer, check_placed
-from ._prompt_cache import replacing
 
 _FORMAT = 1
 _SUPERBLOCKS = 8192
@@ -153,3 +154,5 @@ def _check(sidecar: Sidecar) -> None:
     numbers = sidecar.scalars.values()
     if any(type(text) is not str for text in texts) or any(type(n) is not int for n in numbers):
         raise ValueError("expected texts, and whole numbers for scalars")
+    if is_file_name(sidecar.policy):
+        raise ValueError("the policy is the name of a file")

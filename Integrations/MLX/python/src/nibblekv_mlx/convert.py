@@ -13,7 +13,8 @@ import mlx.core as mx
 import numpy as np
 
 import nibblekv
-from nibblekv import FileFailedError, InvalidArgumentError, UnsupportedError
+from nibblekv import InvalidArgumentError, UnsupportedError
+from nibblekv.policies import policy_text
 
 from ._layers import Layer, Rows, layers_of
 from ._prompt_cache import PromptCacheFile, opened, user_metadata, write
@@ -80,7 +81,7 @@ def compress(
         UnsupportedError: Caches of a class that is not covered, layers of different shapes, a
             batch, an empty cache.
         FileFailedError: A file cannot be read or written, or is damaged.
-        InvalidPolicyError: A policy with a mistake, or one that does not fit the shape.
+        InvalidPolicyError: A policy that cannot be read, has a mistake, or does not fit the shape.
         InvalidArgumentError: Rows that the policy cannot hold, or a wrong number of token ids.
     """
     source, target = Path(prompt_cache), Path(session)
@@ -88,7 +89,7 @@ def compress(
     layers = layers_of(file)
     sidecar = Sidecar(
         shape=_shape(file, layers, query_heads),
-        policy=_policy_text(policy),
+        policy=policy_text(policy),
         fingerprint=fingerprint,
         metadata=file.metadata,
         scalars={
@@ -198,18 +199,6 @@ def _shape(file: PromptCacheFile, layers: list[Layer], query_heads: int | None) 
         )
     heads, dim = shapes.pop()
     return Shape(len(layers), heads if query_heads is None else query_heads, heads, dim)
-
-
-def _policy_text(policy: StrPath) -> str:
-    """The policy itself, where a file is named: the session outlives the file."""
-    if isinstance(policy, str):
-        is_file = "/" in policy or policy.endswith((".yaml", ".yml", ".json"))
-        if "\n" in policy or not is_file:
-            return policy
-    try:
-        return Path(policy).read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise FileFailedError(f"{policy} cannot be read: {error}") from error
 
 
 def _append(sequence: nibblekv.Sequence, number: int, layer: Layer, file: PromptCacheFile) -> None:

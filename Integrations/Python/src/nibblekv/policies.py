@@ -1,21 +1,24 @@
-"""A policy as a container keeps it: with its text, not with the name of a file."""
+"""Policies that are kept beside what they compressed: as texts, never as names of files."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
-from nibblekv import InvalidPolicyError
-
-from ._files import StrPath
+from .errors import InvalidPolicyError
 
 
-def policy_text(policy: StrPath) -> str:
-    """The text of a policy file; a preset, a short form or a text as it is."""
+def policy_text(policy: str | os.PathLike[str]) -> str:
+    """The text of a policy file; a preset, a short form or a text as it is.
+
+    Raises:
+        InvalidPolicyError: The file cannot be read.
+    """
     if isinstance(policy, str) and not is_file_name(policy):
         return policy
     try:
         text = Path(policy).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise InvalidPolicyError(f"the policy {policy} cannot be read: {error}") from error
     # The line's end tells the library that this is a text.
     return text if "\n" in text else text + "\n"
@@ -23,6 +26,7 @@ def policy_text(policy: StrPath) -> str:
 
 def is_file_name(policy: str) -> bool:
     """Whether the library would take it for a file's name."""
-    if "\n" in policy or policy.startswith("{"):
+    # A brace with an accent is another character to the library.
+    if "\n" in policy or (policy.startswith("{") and policy[1:2].isascii()):
         return False
     return "/" in policy or policy.endswith((".yaml", ".yml", ".json"))
