@@ -22,9 +22,6 @@ from ._sidecar import Shape, Sidecar, path_for
 
 StrPath: TypeAlias = "str | os.PathLike[str]"
 
-_CHUNK_TOKENS = 4096
-"""Rows that become float32 at a time."""
-
 
 @dataclass(frozen=True)
 class Summary:
@@ -41,8 +38,11 @@ class Summary:
     """Most tokens that a layer holds."""
     offset: int
     """Tokens that the caches have seen; more than ``tokens`` where all of them dropped some."""
+    compressed_tokens: int | None
+    """Of the tokens that all layers hold, those in compressed pages; none for a prompt cache file,
+    as the two that follow."""
     recorded_tokens: int | None
-    """Token ids in the session; none for a prompt cache file."""
+    """Token ids in the session."""
     policy: str | None
     prompt_cache_bytes: int | None
     """Of the prompt cache file."""
@@ -154,6 +154,7 @@ def describe(path: StrPath, *, prompt_cache_bytes: int | None = None) -> Summary
             sidecar.layers,
             sidecar.shape,
             user_metadata(sidecar.metadata),
+            compressed_tokens=sequence.statistics.compressed_tokens,
             recorded_tokens=len(sequence.tokens),
             policy=sidecar.policy,
             prompt_cache_bytes=prompt_cache_bytes,
@@ -166,6 +167,7 @@ def _summary(
     shape: Shape,
     metadata: dict[str, str],
     *,
+    compressed_tokens: int | None = None,
     recorded_tokens: int | None = None,
     policy: str | None = None,
     prompt_cache_bytes: int | None = None,
@@ -179,6 +181,7 @@ def _summary(
         dtype=", ".join(sorted({layer.dtype for layer in layers})),
         tokens=max(layer.tokens for layer in layers),
         offset=max(layer.offset for layer in layers),
+        compressed_tokens=compressed_tokens,
         recorded_tokens=recorded_tokens,
         policy=policy,
         prompt_cache_bytes=prompt_cache_bytes,
@@ -202,11 +205,18 @@ def _shape(file: PromptCacheFile, layers: list[Layer], query_heads: int | None) 
 
 
 def _append(sequence: nibblekv.Sequence, number: int, layer: Layer, file: PromptCacheFile) -> None:
+    """Appends the rows of a layer.
+
+    An append seals the pages that were due before it; so a page at a time, which bounds the rows
+    in float32 too, and the last row by itself.
+    """
     keys, values = (
         layer.decoded([file.array(name) for name in names]) for names in (layer.keys, layer.values)
     )
-    for first in range(0, layer.tokens, _CHUNK_TOKENS):
-        end = first + _CHUNK_TOKENS
+    mx.eval(keys, values)
+    page, last = sequence.cache.statistics.page_tokens, layer.tokens - 1
+    firsts = [*range(0, last, page), last]
+    for first, end in zip(firsts, [*firsts[1:], layer.tokens], strict=True):
         sequence.append(number, _rows(keys[:, :, first:end]), _rows(values[:, :, first:end]))
 
 
