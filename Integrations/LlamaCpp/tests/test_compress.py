@@ -77,6 +77,34 @@ def test_streams_parts_and_blobs_come_back(tmp_path):
         assert round_trip(tmp_path, content, "exact") == (content, True)
 
 
+@pytest.mark.parametrize("cells", [1, 2])
+@pytest.mark.parametrize(
+    ("kind", "is_transposed"),
+    [(kind, False) for kind in TYPES] + [(kind, True) for kind in TYPES if kind != "q8_0"],
+)
+def test_states_of_one_cell_come_back(tmp_path, kind, is_transposed, cells):
+    content = saved(cells, keys=kind, values=kind, is_transposed=is_transposed, channels=64).file()
+    assert round_trip(tmp_path, content, "exact") == (content, True)
+    round_trip(tmp_path, content, "balanced")
+
+
+def test_blocks_whose_scale_rounds_to_0_come_back_as_zeros(tmp_path):
+    content = bytearray(saved(1, keys="q8_0", values="q8_0", layers=1).file())
+    # llama.cpp rounds codes with the scale before it is rounded, so they may be there without it.
+    first_block = 12 + 4 + 8 + 12 + 8 + 12
+    struct.pack_into("<e32b", content, first_block, 0.0, *range(-16, 0), *range(112, 128))
+    result, is_identical = round_trip(tmp_path, bytes(content), "exact")
+    assert not is_identical
+    end = first_block + 34
+    assert result[first_block:end] == bytes(34)
+    assert result[:first_block] + result[end:] == content[:first_block] + content[end:]
+    for before, after in zip(
+        rows_of(tmp_path / "a.state"), rows_of(tmp_path / "b.state"), strict=True
+    ):
+        assert np.array_equal(before, after)
+    assert not rows_of(tmp_path / "b.state")[0].any()
+
+
 @pytest.mark.parametrize("is_transposed", [False, True])
 def test_coded_rows_are_near_and_all_else_is_the_same(tmp_path, is_transposed):
     content = saved(200, layers=3, channels=64, is_transposed=is_transposed).file()

@@ -45,6 +45,7 @@ def test_rows_of_all_types_come_back_as_the_same_bytes(kind, is_transposed):
     raw = np.frombuffer(content, np.uint8)
     order = np.array([4, 0, 8, 2])
     assert np.array_equal(block.decode(raw, order), expected[order])
+    assert block.decode(raw, order[:0]).shape == (0, channels)
     assert block.encode(expected) == content
 
 

@@ -95,7 +95,7 @@ def _append(sequence: nibblekv.Sequence, layer: int, file: BinaryIO, stream: Str
         np.frombuffer(read_at(file, block.offset, block.size, "the state"), np.uint8)
         for block in (keys, values)
     )
-    page = sequence.cache.statistics.page_tokens
-    ends = [*range(page, stream.cells - 1, page), stream.cells - 1]
-    for cells in np.split(stream.order(), ends):
+    page, last = sequence.cache.statistics.page_tokens, stream.cells - 1
+    firsts = [*range(0, last, page), last]
+    for cells in np.split(stream.order(), firsts[1:]):
         sequence.append(layer, keys.decode(key_bytes, cells), values.decode(value_bytes, cells))

@@ -46,7 +46,7 @@ class RowBlock:
             return self.type.decode(content.reshape(self.cells, -1)[cells])
         elements = content.reshape(self.channels, self.cells, self.type.block_bytes)
         picked = np.ascontiguousarray(elements[:, cells].swapaxes(0, 1))
-        return self.type.decode(picked.reshape(len(cells), -1))
+        return self.type.decode(picked.reshape(len(cells), self.type.row_bytes(self.channels)))
 
     def encode(self, rows: Floats) -> bytes:
         """The bytes of all rows, (cells, channels)."""

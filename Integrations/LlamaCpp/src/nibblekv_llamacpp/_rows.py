@@ -79,7 +79,7 @@ def _bfloat16_bytes(values: Floats) -> Raw:
 def _q8_0_values(raw: Raw) -> Floats:
     blocks = raw.view(_Q8_0)
     values = blocks["codes"] * blocks["scale"].astype(np.float32)[..., np.newaxis]
-    return values.reshape(len(raw), -1)
+    return values.reshape(len(raw), 32 * blocks.shape[1])
 
 
 def _q8_0_bytes(values: Floats) -> Raw:
