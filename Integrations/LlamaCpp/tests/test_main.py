@@ -118,12 +118,37 @@ def test_a_model_tells_the_heads(tmp_path, state):
     assert heads(embedding_length=128, attention__head_count=4) == (2, 32)
     assert heads(embedding_length=128, attention__head_count=[0, 4, 0]) == (2, 32)
     assert heads(attention__key_length=48, attention__key_length_swa=32) == (2, 32)
+    assert heads(attention__key_length=64, attention__key_length_swa=24) == (1, 64)
+    with pytest.raises(InvalidArgumentError, match="heads have 48 or 24 channels, which does not"):
+        heads(attention__key_length=24, attention__key_length_swa=48)
     with pytest.raises(InvalidArgumentError, match="heads have 48 channels, which does not divide"):
         heads(attention__key_length=48)
     with pytest.raises(FileFailedError, match="cannot be read as a model"):
         heads(embedding_length=128)
     with pytest.raises(FileFailedError, match=r"has heads of \[0\] channels"):
         heads(attention__key_length=0)
+
+
+def test_layers_with_a_window_may_have_other_heads(tmp_path):
+    state = tmp_path / "a.state"
+
+    def heads(parts: list[list[Cells]], **fields: int | list[int]) -> list[tuple[Any, Any]]:
+        state.write_bytes(Saved(parts).file())
+        fields |= {"attention__key_length": 512, "attention__key_length_swa": 256}
+        model = model_file(tmp_path / "m.gguf", **fields)
+        shown = summary(compress(state, tmp_path / "a.nibble", policy="int8", model=model))
+        return [(stream.kv_heads, stream.head_dim) for stream in shown.streams]
+
+    cells = Cells([0, 1, 2], layers=1, channels=4096)
+    assert heads([[cells], [cells]]) == [(8, 512), (16, 256)]
+    assert heads([[Cells([])], [cells]]) == [(16, 256)]
+    assert heads([[cells], [Cells([])]]) == [(8, 512)]
+    # A state of one cache does not tell which layers it is of.
+    assert heads([[cells]], attention__head_count_kv=8) == [(8, 512)]
+    assert heads([[cells]], attention__head_count_kv=[16, 0, 16]) == [(16, 256)]
+    for counts in ({}, {"attention__head_count_kv": [8, 16]}, {"attention__head_count_kv": 4}):
+        with pytest.raises(InvalidArgumentError, match="heads of 512 and of 256 channels"):
+            heads([[cells]], **counts)
 
 
 def test_damaged_models_are_refused(tmp_path, state):

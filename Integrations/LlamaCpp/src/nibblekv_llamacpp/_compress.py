@@ -53,7 +53,11 @@ def compress(
     source, target, text = Path(state), Path(out), policy_text(policy)
     with opened(source) as (file, size):
         layout = read_state(file, size, str(source))
-        shapes = [heads.of(channels_of(each, str(source))) for each in layout.streams]
+        shapes = [
+            heads.of(channels_of(stream, str(source)), index, len(layout.parts))
+            for index, part in enumerate(layout.parts)
+            for stream in part.streams
+        ]
         file.seek(0)
         sha256 = copy(file, size, None, str(source))
         frame = b"".join(read_at(file, *gap, str(source)) for gap in layout.gaps())
