@@ -37,6 +37,8 @@ def make_gguf(checkpoint: Path, out: Path) -> None:
         ValueError: A model of another kind.
     """
     config = json.loads((checkpoint / "config.json").read_text())
+    # Where transformers 5 has what concerns rotary positions.
+    config = (config.get("rope_parameters") or {}) | config
     _require_plain_llama(config)
     writer = gguf.GGUFWriter(out, "llama")
     _add_shape(writer, config)
@@ -52,6 +54,7 @@ def make_gguf(checkpoint: Path, out: Path) -> None:
 def _require_plain_llama(config: dict[str, Any]) -> None:
     expected = {"model_type": "llama", "hidden_act": "silu", "rope_scaling": None}
     expected |= {"attention_bias": False, "mlp_bias": False}
+    expected |= {"rope_type": "default", "partial_rotary_factor": 1}
     for name, value in expected.items():
         if config.get(name, value) != value:
             raise ValueError(f"{name} is {config[name]!r}; expected {value!r}")

@@ -11,8 +11,10 @@ from typing import Any
 import gguf
 import pytest
 from _states import Cells, Saved, saved
+from conftest import EMBEDDED_MODEL
 from nibblekv import FileFailedError, InvalidArgumentError
 
+from make_gguf import make_gguf
 from nibblekv_llamacpp import compress, summary
 from nibblekv_llamacpp.__main__ import main
 
@@ -149,6 +151,26 @@ def test_layers_with_a_window_may_have_other_heads(tmp_path):
     for counts in ({}, {"attention__head_count_kv": [8, 16]}, {"attention__head_count_kv": 4}):
         with pytest.raises(InvalidArgumentError, match="heads of 512 and of 256 channels"):
             heads([[cells]], **counts)
+
+
+def test_rotary_parameters_are_read_where_transformers_has_them(tmp_path):
+    config = json.loads((EMBEDDED_MODEL / "config.json").read_text())
+    for name in ("model.safetensors", "tokenizer.json"):
+        (tmp_path / name).symlink_to(EMBEDDED_MODEL / name)
+
+    def base(**parameters: Any) -> float:
+        others = {name: value for name, value in config.items() if name != "rope_theta"}
+        changed = others | {"rope_parameters": parameters}
+        (tmp_path / "config.json").write_text(json.dumps(changed))
+        make_gguf(tmp_path, tmp_path / "m.gguf")
+        field = gguf.GGUFReader(tmp_path / "m.gguf").fields["llama.rope.freq_base"]
+        return float(field.contents())
+
+    assert base(rope_type="default", rope_theta=500.0) == 500
+    with pytest.raises(ValueError, match="rope_type is 'llama3'; expected 'default'"):
+        base(rope_type="llama3", rope_theta=500.0)
+    with pytest.raises(ValueError, match=r"partial_rotary_factor is 0.5"):
+        base(partial_rotary_factor=0.5, rope_theta=500.0)
 
 
 def test_damaged_models_are_refused(tmp_path, state):

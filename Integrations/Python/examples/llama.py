@@ -83,8 +83,7 @@ class Llama:
 
     def __init__(self, directory: Path) -> None:
         config = json.loads((directory / "config.json").read_text())
-        if config["model_type"] != "llama" or config.get("rope_scaling"):
-            raise SystemExit(f"{directory} is no llama model without scaled rotary embeddings")
+        refuse_others(config, directory)
         self.layers: int = config["num_hidden_layers"]
         self.query_heads: int = config["num_attention_heads"]
         self.kv_heads: int = config.get("num_key_value_heads", self.query_heads)
@@ -94,7 +93,7 @@ class Llama:
         self.embedding = self.weights["model.embed_tokens.weight"]
         tied = config.get("tie_word_embeddings", False)
         self.head = self.embedding if tied else self.weights["lm_head.weight"]
-        base = float(config.get("rope_theta", 10000.0))
+        base = float(rotary_value(config, "rope_theta", 10000.0))
         exponents = [pair / self.head_dim for pair in range(0, self.head_dim, 2)]
         self.frequencies = np.array([1 / base**exponent for exponent in exponents], np.float32)
         if sum(weight.size for weight in self.weights.values()) < 64 << 20:
@@ -145,6 +144,29 @@ class Llama:
         means = sums / np.float32(rows.shape[1])
         scale = np.float32(1) / np.sqrt(means + self.epsilon)
         return np.asarray(rows * scale * self.weights[f"{name}.weight"], np.float32)
+
+
+def rotary_value(config: dict[str, Any], name: str, otherwise: Any) -> Any:
+    """A field of the configuration, or of its ``rope_parameters``, where transformers 5 has it."""
+    for fields in (config, config.get("rope_parameters") or {}):
+        if fields.get(name) is not None:
+            return fields[name]
+    return otherwise
+
+
+def refuse_others(config: dict[str, Any], directory: Path) -> None:
+    """What this example leaves out must not be there, for it would compute something else."""
+    if config.get("model_type") != "llama":
+        raise SystemExit(f"{directory}: not of the type llama")
+    if (config.get("hidden_act") or "silu") != "silu":
+        raise SystemExit(f"{directory}: hidden_act is not silu")
+    if config.get("attention_bias") or config.get("mlp_bias"):
+        raise SystemExit(f"{directory}: biases are not computed here")
+    kind = (config.get("rope_parameters") or {}).get("rope_type") or "default"
+    if config.get("rope_scaling") is not None or kind != "default":
+        raise SystemExit(f"{directory}: scaled rotary embeddings are not computed here")
+    if rotary_value(config, "partial_rotary_factor", 1) != 1:
+        raise SystemExit(f"{directory}: partial_rotary_factor is not 1")
 
 
 def rotated(rows: Floats, cosines: Floats, sines: Floats) -> Floats:
