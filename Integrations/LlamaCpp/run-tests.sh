@@ -6,8 +6,8 @@
 #
 # FOLDER is .venv beside this script unless it is given; one that exists is used again. WHEELS, FOLDER/wheels unless it
 # is given, keeps the wheel of llama-cpp-python, whose build takes some minutes and a C++ compiler. The library of
-# NibbleKV is built where it is missing; NIBBLEKV_LIBRARY names one that is built. PyTorch's own index has wheels without
-# CUDA: PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu.
+# NibbleKV is built first, unless NIBBLEKV_LIBRARY names one that is built. PyTorch's own index has wheels without CUDA:
+# PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source "$here/../../scripts/common.sh"
@@ -15,6 +15,9 @@ root=$(cd "$here/../.." && pwd)
 folder=${1:-$here/.venv}
 llama=llama-cpp-python==0.3.36
 
+if [ -z "${NIBBLEKV_LIBRARY:-}" ]; then
+  (cd "$root" && swift build -c release --product nibblekv)
+fi
 python3 -m venv "$folder"
 folder=$(cd "$folder" && pwd)
 wheels=${2:-$folder/wheels}
