@@ -49,8 +49,8 @@ def story() -> Story:
 
 
 # The bounds are those of KL divergence that README of the repository names for such policies,
-# with room for so few tokens; a wrong row gives more than 0.5. The shares are those of the codes' bits,
-# with room for the newest tokens, which stay as they are.
+# with room for so few tokens; a wrong row gives more than 0.5. The shares are those of the codes'
+# bits, with room for the newest tokens, which stay as they are.
 @pytest.mark.parametrize(
     ("policy", "bound", "share"),
     [("exact", 0.0, 2.1), ("balanced", 0.01, 0.5), ("k=int8+v=linear:4", 0.02, 0.55)],
