@@ -1,6 +1,8 @@
 """Continues a prompt with a cache that stays compressed, and says what the cache holds.
 
-python3 transformers_generate.py MODEL [--policy balanced] [--prompt TEXT] [--tokens 200]
+python3 transformers_generate.py [MODEL] [--policy balanced] [--prompt TEXT] [--tokens 200]
+
+MODEL is a Hugging Face directory; without it, the small model of the repository.
 """
 
 from __future__ import annotations
@@ -9,16 +11,21 @@ import argparse
 import inspect
 from pathlib import Path
 
-import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
+try:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
+except ImportError as error:
+    raise SystemExit(f"{error}; pip install 'nibblekv[transformers]' installs it") from error
 
 import nibblekv
 from nibblekv.transformers import NibbleCache
 
+EMBEDDED_MODEL = Path(__file__).resolve().parents[3] / "Examples" / "Models" / "harbour-3m"
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("model", type=Path, help="a Hugging Face directory")
+    parser.add_argument("model", type=Path, nargs="?", default=EMBEDDED_MODEL)
     parser.add_argument("--policy", default="balanced")
     parser.add_argument("--prompt", default="The story of Ada and the harbour.")
     parser.add_argument("--tokens", type=int, default=200, help="how many to generate")

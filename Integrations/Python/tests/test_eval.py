@@ -141,7 +141,7 @@ def test_the_readme_example_runs():
 
 def test_the_example_of_generation_runs():
     example = Path(__file__).parents[1] / "examples" / "transformers_generate.py"
-    command = [sys.executable, example, EMBEDDED_MODEL, "--tokens", "100"]
+    command = [sys.executable, example, "--tokens", "100"]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "bytes" in result.stdout
     assert nibblekv.__version__ in result.stdout
