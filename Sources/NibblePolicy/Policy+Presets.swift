@@ -63,7 +63,7 @@ extension Policy {
   ///
   /// A policy that says the same is the same, wherever it was read from.
   func replacesTrellis(headDim: Int) -> Bool {
-    ages.isEmpty
+    ages.isEmpty && (keys.code == .trellis || values.code == .trellis)
       && !CodecDescription.hasRoomForChains(channels: headDim, blockTokens: min(pageTokens, 64))
       && equalPreset != nil
   }

@@ -60,9 +60,7 @@ import Testing
 
   @Test(arguments: [(8, 64), (8, 256), (16, 32), (48, 16)])
   func presetsTakeRotatedWhereATrellisHasNoRoom(headDim: Int, pageTokens: Int) throws {
-    let shape = ModelShape(layers: 3, queryHeads: 2, kvHeads: 1, headDim: headDim)
-    var policy = Policy.small
-    policy.pageTokens = pageTokens
+    let (policy, shape) = Self.small(headDim: headDim, pageTokens: pageTokens)
     let plan = try Plan(policy: policy, shape: shape)
     #expect(plan.entry(layer: 0, head: 0, side: .keys).codec == .rotated(4).centred)
     #expect(plan.entry(layer: 1, head: 0, side: .keys).codec == .rotated(3).centred)
@@ -82,15 +80,21 @@ import Testing
         shape: shape
       )
     }
+    let exact = try Plan(policy: .exact, shape: shape)
+    #expect(!exact.notes.contains { $0.contains("trellis") })
   }
 
   @Test(arguments: [(16, 64), (16, 256), (64, 16)])
   func presetsTakeATrellisWhereItFits(headDim: Int, pageTokens: Int) throws {
-    let shape = ModelShape(layers: 3, queryHeads: 2, kvHeads: 1, headDim: headDim)
-    var policy = Policy.small
-    policy.pageTokens = pageTokens
+    let (policy, shape) = Self.small(headDim: headDim, pageTokens: pageTokens)
     let plan = try Plan(policy: policy, shape: shape)
     #expect(plan.entry(layer: 1, head: 0, side: .keys).codec == .trellis(3).centred)
     #expect(!plan.notes.contains { $0.contains("trellis") })
+  }
+
+  private static func small(headDim: Int, pageTokens: Int) -> (Policy, ModelShape) {
+    var policy = Policy.small
+    policy.pageTokens = pageTokens
+    return (policy, ModelShape(layers: 3, queryHeads: 2, kvHeads: 1, headDim: headDim))
   }
 }
