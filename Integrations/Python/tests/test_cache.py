@@ -46,6 +46,19 @@ def test_scale_and_soft_cap_are_taken(rows):
     assert not np.allclose(sequence.attend(0, rows.queries[-1:], soft_cap=0.1), plain, atol=1e-2)
 
 
+@pytest.mark.parametrize("tokens", [0, 1, 16, 17, 90, 100])
+def test_a_prompt_in_steps_is_compressed(rows, tokens):
+    sequence = rows.cache("linear:4@page_tokens=16@recent=16@sinks=0").sequence()
+    steps = sequence.prompt_steps(tokens)
+    assert [row for step in steps for row in range(tokens)[step]] == list(range(tokens))
+    for layer in range(sequence.cache.layers):
+        for step in steps:
+            sequence.append(layer, rows.keys[step], rows.values[step])
+    # All full pages that are older than the newest tokens before the last one.
+    expected = max(0, tokens - 1 - 16) // 16 * 16
+    assert sequence.statistics.compressed_tokens == expected
+
+
 def test_dense_float32_is_not_copied(rows):
     tensor = torch.from_numpy(rows.keys)
     for array in (rows.keys, tensor, rows.keys.reshape(100, 64), rows.keys[10:20]):

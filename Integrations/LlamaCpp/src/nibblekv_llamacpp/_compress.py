@@ -89,17 +89,13 @@ def _save(cache: nibblekv.Cache, file: BinaryIO, stream: Stream, path: Path) -> 
 
 
 def _append(sequence: nibblekv.Sequence, layer: int, file: BinaryIO, stream: Stream) -> None:
-    """Appends the rows of all cells to a layer.
-
-    An append seals the pages that were due before it; so a page at a time, which bounds the rows
-    in float32 too, and the last row by itself.
-    """
+    """Appends the rows of all cells to a layer."""
     keys, values = stream.keys[layer], stream.values[layer]
     key_bytes, value_bytes = (
         np.frombuffer(read_at(file, block.offset, block.size, "the state"), np.uint8)
         for block in (keys, values)
     )
-    page, last = sequence.cache.statistics.page_tokens, stream.cells - 1
-    firsts = [*range(0, last, page), last]
-    for cells in np.split(stream.order(), firsts[1:]):
+    order = stream.order()
+    for step in sequence.prompt_steps(stream.cells):
+        cells = order[step]
         sequence.append(layer, keys.decode(key_bytes, cells), values.decode(value_bytes, cells))

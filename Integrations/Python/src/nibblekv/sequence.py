@@ -56,6 +56,18 @@ class Sequence(Owner):
             *(handle, layer, key_rows.tokens, key_rows.address, value_rows.address),
         )
 
+    def prompt_steps(self, tokens: int) -> list[slice]:
+        """The steps in which to append the rows of a whole prompt so that they are compressed.
+
+        An append seals the pages that were due before it. So a page at a time, which also bounds
+        rows that have to be converted, and the last token by itself.
+        """
+        if tokens == 0:
+            return []
+        page, last = self.cache.statistics.page_tokens, tokens - 1
+        starts = [*range(0, last, page), last]
+        return [slice(*bounds) for bounds in zip(starts, [*starts[1:], tokens], strict=True)]
+
     def attend(
         self,
         layer: int,

@@ -205,19 +205,13 @@ def _shape(file: PromptCacheFile, layers: list[Layer], query_heads: int | None) 
 
 
 def _append(sequence: nibblekv.Sequence, number: int, layer: Layer, file: PromptCacheFile) -> None:
-    """Appends the rows of a layer.
-
-    An append seals the pages that were due before it; so a page at a time, which bounds the rows
-    in float32 too, and the last row by itself.
-    """
+    """Appends the rows of a layer."""
     keys, values = (
         layer.decoded([file.array(name) for name in names]) for names in (layer.keys, layer.values)
     )
     mx.eval(keys, values)
-    page, last = sequence.cache.statistics.page_tokens, layer.tokens - 1
-    firsts = [*range(0, last, page), last]
-    for first, end in zip(firsts, [*firsts[1:], layer.tokens], strict=True):
-        sequence.append(number, _rows(keys[:, :, first:end]), _rows(values[:, :, first:end]))
+    for step in sequence.prompt_steps(layer.tokens):
+        sequence.append(number, _rows(keys[:, :, step]), _rows(values[:, :, step]))
 
 
 def _rows(array: mx.array) -> Rows:
