@@ -31,10 +31,10 @@ rights=
 case ${1:-} in
   "") ;;
   --uninstall)
+    if [ -d "$libraries" ] && ! [ -w "$libraries" ]; then rights=as_root; fi
     # Older versions of the interface too: their links are gone.
     # shellcheck disable=SC2086
-    (cd "$libraries" 2>/dev/null && rm -f $older) || true
-    rm -f "$libraries/$soname" "$libraries/$library_name" "$headers/nibblekv.h" "$packages/nibblekv.pc"
+    $rights rm -f "$libraries"/$older "$libraries/$soname" "$libraries/$library_name" "$headers/nibblekv.h" "$packages/nibblekv.pc"
     exit 0
     ;;
   *) die "unknown argument $1; usage: install.sh [--uninstall]" ;;
