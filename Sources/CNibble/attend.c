@@ -12,38 +12,52 @@
 #include "skip.h"
 
 enum {
-  CHUNK_ROWS = 16,  // rows that pass through a block together
+  CHUNK_ROWS = NIBBLE_CHUNK_ROWS,
   EXPAND_ROWS = 8,  // from here on a block is expanded once for all rows
   MAX_GROUPS = NIBBLE_MAX_CHANNELS / 16,
   MAX_BLOCKS = NIBBLE_MAX_BLOCK_TOKENS / 16,
 };
 
+// The positions that some row of a call sees, and those that all of them see.
+typedef struct {
+  int64_t first, last;
+  int64_t common_first, common_last;
+} visible_range;
+
 typedef struct {
   // Queries as integers; a chunk's low halves follow its high halves.
   int8_t query[2 * NIBBLE_MAX_ROWS][NIBBLE_MAX_CHANNELS];
-  int32_t query_sum[2 * NIBBLE_MAX_ROWS][MAX_GROUPS];
-  float query_scale[NIBBLE_MAX_PARTS][NIBBLE_MAX_ROWS];
-  float query_minus[NIBBLE_MAX_ROWS][MAX_GROUPS];
+  nibble_query_terms query_terms[MAX_GROUPS][NIBBLE_MAX_ROWS];
   float scaled_query[NIBBLE_MAX_CHANNELS];
   int8_t keys[NIBBLE_MAX_BLOCK_TOKENS * NIBBLE_MAX_CHANNELS];
   int8_t values[NIBBLE_MAX_BLOCK_TOKENS * NIBBLE_MAX_CHANNELS];
   int32_t raw_scores[2 * CHUNK_ROWS][NIBBLE_MAX_BLOCK_TOKENS];
   float scores[CHUNK_ROWS][NIBBLE_MAX_BLOCK_TOKENS];
-  nibble_weight_start weight_start[CHUNK_ROWS];
+  nibble_weight_start weight_start;
   uint8_t weights[2 * CHUNK_ROWS][NIBBLE_MAX_BLOCK_TOKENS];
   int32_t raw_values[2 * CHUNK_ROWS * NIBBLE_MAX_CHANNELS];
   nibble_query_norms query_norms[NIBBLE_MAX_ROWS];
+  visible_range visible;
   nibble_feed feed;
 } scratch_memory;
 
 size_t nibble_attend_scratch_bytes(void) { return (sizeof(scratch_memory) + 63) & ~(size_t)63; }
 
-// One part of a strip at one block: where its codes and scales lie.
+// What all pages of a run have in common, for one part of a strip.
+typedef struct {
+  const nibble_strip *strip;
+  int32_t part;
+  int32_t block_bytes, group_bytes;  // of the codes
+  const int8_t *table;               // unless pages have their own
+} part_view;
+
+// One part of a strip at one block of a page: where its codes and scales lie.
 typedef struct {
   int32_t token;  // of the block's first row, in its stretch
   int32_t part;
   const nibble_strip *strip;
   int32_t kind;  // NIBBLE_INT8 once expanded
+  int32_t group_bytes;
   const uint8_t *codes;
   const int8_t *table;
   float table_scale, table_zero;
@@ -51,29 +65,45 @@ typedef struct {
   const uint16_t *outlier_index, *outlier_value;
 } block_view;
 
+static part_view view_part(const nibble_strip *strip, int32_t part) {
+  strip += part;
+  const int8_t *constant = nibble_constant_table(strip->kind);
+  return (part_view){
+      .strip = strip,
+      .part = part,
+      .block_bytes = nibble_strip_block_bytes(strip),
+      .group_bytes = nibble_block_bytes(strip->kind, strip->is_values, strip->block_tokens,
+                                        strip->group_channels),
+      .table = constant ? constant : strip->fixed_table,
+  };
+}
+
 static const uint16_t *at(const uint8_t *side, int32_t offset, int32_t index) {
   return offset < 0 ? NULL : (const uint16_t *)(const void *)(side + offset) + index;
 }
 
-static void view_block(block_view *view, const nibble_strip *strip, int32_t part,
-                       const uint8_t *codes, const uint8_t *side, int32_t block) {
-  strip += part;
+// `first`: the token of the page that the stretch begins with.
+static void view_block(block_view *view, const part_view *part, const uint8_t *codes,
+                       const uint8_t *side, int32_t block, int32_t first) {
+  const nibble_strip *strip = part->strip;
   const int32_t token = block * strip->block_tokens, channel = block * strip->channels;
-  view->part = part;
+  view->part = part->part;
   view->strip = strip;
   view->kind = strip->kind;
-  view->token = token % nibble_stretch_tokens(strip);
-  view->codes = codes + strip->code_offset + block * nibble_strip_block_bytes(strip);
+  view->group_bytes = part->group_bytes;
+  view->token = token - first;
+  view->codes = codes + strip->code_offset + block * part->block_bytes;
   view->token_scale = at(side, strip->token_scale, token);
   view->token_zero = at(side, strip->token_zero, token);
   view->channel_scale = at(side, strip->channel_scale, channel);
   view->channel_zero = at(side, strip->channel_zero, channel);
-  const int32_t outlier = block * strip->outlier_count,
-                outliers = strip->tokens / strip->block_tokens * strip->outlier_count;
-  view->outlier_index = at(side, strip->outliers, outlier);
-  view->outlier_value = at(side, strip->outliers, outliers + outlier);
-  view->table = nibble_constant_table(strip->kind);
-  if (!view->table) view->table = strip->fixed_table;
+  view->outlier_index = view->outlier_value = NULL;
+  if (strip->outliers >= 0) {
+    const int32_t outliers = strip->tokens / strip->block_tokens * strip->outlier_count;
+    view->outlier_index = at(side, strip->outliers, block * strip->outlier_count);
+    view->outlier_value = view->outlier_index + outliers;
+  }
+  view->table = part->table;
   view->table_scale = strip->fixed_scale;
   view->table_zero = strip->fixed_zero;
   if (strip->table >= 0) {
@@ -91,9 +121,7 @@ static int32_t group_slot(const nibble_strip *strip, int32_t g) {
 
 // Codes of group `g` of the channels.
 static const uint8_t *group_codes(const block_view *view, int32_t g) {
-  const nibble_strip *strip = view->strip;
-  return view->codes + g * nibble_block_bytes(view->kind, strip->is_values, strip->block_tokens,
-                                              strip->group_channels);
+  return view->codes + g * view->group_bytes;
 }
 
 // Many rows: expand once and go on with signed bytes.
@@ -103,13 +131,14 @@ static void expand_block(const nibble_kernels *kernels, block_view *view, int8_t
   if (kernels->prefers_codes &&
       kernels->prefers_codes(view->kind, strip->is_values, strip->block_tokens, view->table))
     return;
-  const int32_t group = strip->group_channels, tokens = strip->block_tokens;
+  const int32_t group = strip->group_channels, tokens = strip->block_tokens,
+                group_bytes = nibble_block_bytes(NIBBLE_INT8, strip->is_values, tokens, group);
   for (int32_t g = 0; g * group < strip->channels; g++)
-    kernels->expand[view->kind](
-        group_codes(view, g), view->table, strip->is_values, tokens, group,
-        expanded + g * nibble_block_bytes(NIBBLE_INT8, strip->is_values, tokens, group));
+    kernels->expand[view->kind](group_codes(view, g), view->table, strip->is_values, tokens, group,
+                                expanded + g * group_bytes);
   view->codes = (const uint8_t *)expanded;
   view->kind = NIBBLE_INT8;
+  view->group_bytes = group_bytes;
 }
 
 // ---- Queries
@@ -129,7 +158,6 @@ static void quantize_chunk(const nibble_kernels *kernels, const nibble_rows *row
   const int32_t channels = strip->channels, group = strip->group_channels,
                 start = strip->first_channel, count = chunk_of(rows, first);
   const bool halves = nibble_wants_halves(strip);
-  float *query_scale = s->query_scale[keys->part] + first;
   for (int32_t i = 0; i < count; i++) {
     const float *query = rows->queries + (size_t)((first + i) * strip->row_channels + start);
     if (keys->channel_scale) {
@@ -139,15 +167,14 @@ static void quantize_chunk(const nibble_kernels *kernels, const nibble_rows *row
     }
     const int32_t high = stacked(first, i, count, false), low = stacked(first, i, count, true);
     const int8_t *high_bytes = s->query[high] + start, *low_bytes = s->query[low] + start;
+    float scale;
     kernels->quantize_query(query, channels, halves, s->query[high] + start, s->query[low] + start,
-                            &query_scale[i]);
+                            &scale);
     for (int32_t g = 0; g * group < channels; g++) {
       int32_t sum = 0, sum_low = 0;
       for (int32_t d = g * group; d < (g + 1) * group; d++) sum += high_bytes[d];
       if (halves)
         for (int32_t d = g * group; d < (g + 1) * group; d++) sum_low += low_bytes[d];
-      s->query_sum[high][group_slot(strip, g)] = sum;
-      s->query_sum[low][group_slot(strip, g)] = sum_low;
       float minus = 0;
       if (keys->channel_zero)
         for (int32_t d = g * group; d < (g + 1) * group; d++) {
@@ -155,7 +182,8 @@ static void quantize_chunk(const nibble_kernels *kernels, const nibble_rows *row
               halves ? 256.0f * (float)high_bytes[d] + (float)low_bytes[d] : (float)high_bytes[d];
           minus += q * nibble_from_float16(keys->channel_zero[d]);
         }
-      s->query_minus[first + i][group_slot(strip, g)] = minus;
+      s->query_terms[group_slot(strip, g)][first + i] =
+          (nibble_query_terms){(float)sum, (float)sum_low, scale, minus};
     }
   }
 }
@@ -182,25 +210,20 @@ static void score_chunk(const nibble_kernels *kernels, const nibble_rows *rows, 
         group_codes(keys, g), keys->table, tokens, group,
         s->query[stacked(first, 0, count, false)] + strip->first_channel + g * group,
         NIBBLE_MAX_CHANNELS, halves ? 2 * count : count, s->raw_scores[0], &s->feed);
-    nibble_score_finish finish[CHUNK_ROWS];
-    for (int32_t i = 0; i < count; i++) {
-      const float scale = s->query_scale[keys->part][first + i] * keys->table_scale;
-      finish[i] = (nibble_score_finish){
-          .raw = s->raw_scores[i],
-          .raw_low = halves ? s->raw_scores[count + i] : NULL,
-          .tokens = tokens,
-          .query_sum = s->query_sum[stacked(first, i, count, false)][slot],
-          .query_sum_low = s->query_sum[stacked(first, i, count, true)][slot],
-          .query_scale = scale,
-          .token_scale = keys->token_scale ? keys->token_scale + g * strip->tokens : NULL,
-          .token_zero = keys->token_zero ? keys->token_zero + g * strip->tokens : NULL,
-          .zero = keys->table_zero,
-          .minus = s->query_minus[first + i][slot] * scale,
-          .scores = s->scores[i] + keys->token,
-          .accumulate = slot > 0,
-      };
-    }
-    kernels->finish_scores(finish, count, &s->feed);
+    const nibble_score_finish finish = {
+        .rows = count,
+        .tokens = tokens,
+        .raw = s->raw_scores[0],
+        .raw_low = halves ? s->raw_scores[count] : NULL,
+        .terms = s->query_terms[slot] + first,
+        .table_scale = keys->table_scale,
+        .token_scale = keys->token_scale ? keys->token_scale + g * strip->tokens : NULL,
+        .token_zero = keys->token_zero ? keys->token_zero + g * strip->tokens : NULL,
+        .zero = keys->table_zero,
+        .scores = s->scores[0] + keys->token,
+        .accumulate = slot > 0,
+    };
+    kernels->finish_scores(&finish, &s->feed);
   }
 }
 
@@ -219,6 +242,19 @@ static void score_outliers(const nibble_rows *rows, int32_t first, const block_v
   }
 }
 
+static visible_range visible(const nibble_rows *rows) {
+  visible_range range = {.first = INT64_MAX, .last = -1, .common_last = INT64_MAX};
+  for (int32_t row = 0; row < rows->count; row++) {
+    const int64_t position = rows->positions[row];
+    const int64_t first = rows->window > 0 ? position - rows->window + 1 : 0;
+    if (first < range.first) range.first = first;
+    if (position > range.last) range.last = position;
+    if (first > range.common_first) range.common_first = first;
+    if (position < range.common_last) range.common_last = position;
+  }
+  return range;
+}
+
 // Hides what a row may not see.
 static void mask_row(const nibble_rows *rows, int32_t row, int64_t first_position, int32_t present,
                      int32_t tokens, float *scores) {
@@ -229,6 +265,16 @@ static void mask_row(const nibble_rows *rows, int32_t row, int64_t first_positio
   high = high > present ? present : high < low ? low : high;
   for (int32_t t = 0; t < (int32_t)low; t++) scores[t] = -INFINITY;
   for (int32_t t = (int32_t)high; t < tokens; t++) scores[t] = -INFINITY;
+}
+
+// `present` of the `tokens` tokens are there.
+static void mask_chunk(const nibble_rows *rows, int32_t first, int64_t first_position,
+                       int32_t present, int32_t tokens, scratch_memory *s) {
+  if (present >= tokens && s->visible.common_first <= first_position &&
+      first_position + tokens - 1 <= s->visible.common_last)
+    return;
+  for (int32_t i = 0; i < chunk_of(rows, first); i++)
+    mask_row(rows, first + i, first_position, present, tokens, s->scores[i]);
 }
 
 static void soften_chunk(const nibble_kernels *kernels, const nibble_rows *rows, int32_t first,
@@ -246,8 +292,7 @@ static void soften_chunk(const nibble_kernels *kernels, const nibble_rows *rows,
     bias = NULL;
     scale = 1;
   }
-  for (int32_t i = 0; i < count; i++)
-    mask_row(rows, first + i, first_position, present, tokens, s->scores[i]);
+  mask_chunk(rows, first, first_position, present, tokens, s);
   kernels->softmax(s->scores[0], tokens, count, bias, scale, partial->maximum + first,
                    partial->sum + first, factor, &s->feed);
   for (int32_t i = 0; i < count; i++) {
@@ -263,18 +308,17 @@ static void soften_chunk(const nibble_kernels *kernels, const nibble_rows *rows,
 static void start_weights(const nibble_kernels *kernels, const block_view *values, int32_t g,
                           int32_t count, scratch_memory *s) {
   const nibble_strip *strip = values->strip;
-  for (int32_t i = 0; i < count; i++)
-    s->weight_start[i] = (nibble_weight_start){
-        .weights = s->scores[i] + values->token,
-        .tokens = strip->block_tokens,
-        .token_scale = values->token_scale ? values->token_scale + g * strip->tokens : NULL,
-        .token_zero = values->token_zero ? values->token_zero + g * strip->tokens : NULL,
-        .zero = values->table_zero,
-        .high = s->weights[i],
-        .low = nibble_wants_halves(strip) ? s->weights[count + i] : NULL,
-        .wants_sum = values->table_zero != 0 || values->channel_zero != NULL,
-    };
-  kernels->start_weights(s->weight_start, count, &s->feed);
+  nibble_weight_start *start = &s->weight_start;
+  start->rows = count;
+  start->tokens = strip->block_tokens;
+  start->weights = s->scores[0] + values->token;
+  start->token_scale = values->token_scale ? values->token_scale + g * strip->tokens : NULL;
+  start->token_zero = values->token_zero ? values->token_zero + g * strip->tokens : NULL;
+  start->zero = values->table_zero;
+  start->high = s->weights[0];
+  start->low = nibble_wants_halves(strip) ? s->weights[count] : NULL;
+  start->wants_sum = values->table_zero != 0 || values->channel_zero != NULL;
+  kernels->start_weights(start, &s->feed);
 }
 
 static void weigh_chunk(const nibble_kernels *kernels, const nibble_rows *rows, int32_t first,
@@ -293,7 +337,6 @@ static void weigh_chunk(const nibble_kernels *kernels, const nibble_rows *rows, 
   const bool halves = nibble_wants_halves(strip);
   const int32_t group = strip->group_channels;
   for (int32_t g = 0; g * group < channels; g++) {
-    const nibble_weight_start *start = s->weight_start;
     // Parts share a token's scale, and so the weights that it is folded into.
     if (values->part == 0 || nibble_wants_halves(strip - 1) != halves)
       start_weights(kernels, values, g, count, s);
@@ -301,20 +344,20 @@ static void weigh_chunk(const nibble_kernels *kernels, const nibble_rows *rows, 
     kernels->weigh[values->kind](group_codes(values, g), values->table, tokens, width,
                                  s->weights[0], halves ? 2 * count : count, s->raw_values,
                                  &s->feed);
-    nibble_value_finish finish[CHUNK_ROWS];
-    for (int32_t i = 0; i < count; i++)
-      finish[i] = (nibble_value_finish){
-          .raw = s->raw_values + (size_t)i * (size_t)width,
-          .raw_low = halves ? s->raw_values + (size_t)(count + i) * (size_t)width : NULL,
-          .channels = group,
-          .scale = start[i].scale * values->table_scale,
-          .sum = start[i].sum,
-          .zero_sum = start[i].zero_sum,
-          .channel_scale = values->channel_scale ? values->channel_scale + g * group : NULL,
-          .channel_zero = values->channel_zero ? values->channel_zero + g * group : NULL,
-          .accumulator = accumulators + (size_t)i * (size_t)padded + g * group,
-      };
-    kernels->finish_values(finish, count, &s->feed);
+    const nibble_value_finish finish = {
+        .rows = count,
+        .channels = group,
+        .raw = s->raw_values,
+        .raw_low = halves ? s->raw_values + (size_t)count * (size_t)width : NULL,
+        .weights = &s->weight_start,
+        .table_scale = values->table_scale,
+        .channel_scale = values->channel_scale ? values->channel_scale + g * group : NULL,
+        .channel_zero = values->channel_zero ? values->channel_zero + g * group : NULL,
+        .accumulators = accumulators + g * group,
+        .raw_stride = (size_t)width,
+        .stride = (size_t)padded,
+    };
+    kernels->finish_values(&finish, &s->feed);
   }
 }
 
@@ -336,35 +379,30 @@ static void weigh_outliers(const nibble_rows *rows, int32_t first, const nibble_
 
 // ---- Pages
 
-// What the rows of a call see at all: pages outside are not read.
-typedef struct {
-  int64_t first, last;
-} visible_range;
-
-static visible_range visible(const nibble_rows *rows) {
-  visible_range range = {.first = INT64_MAX, .last = -1};
-  for (int32_t row = 0; row < rows->count; row++) {
-    const int64_t position = rows->positions[row];
-    const int64_t first = rows->window > 0 ? position - rows->window + 1 : 0;
-    if (first < range.first) range.first = first;
-    if (position > range.last) range.last = position;
-  }
-  return range;
-}
-
 // The blocks of one strip in one stretch: of each, all parts.
 typedef struct {
+  part_view parts[NIBBLE_MAX_PARTS];
+  int32_t part_count, block_count;
   block_view blocks[MAX_BLOCKS * NIBBLE_MAX_PARTS];
   int32_t count;
 } stretch_view;
 
-static void view_stretch(stretch_view *view, const nibble_strip *strip, const uint8_t *codes,
-                         const uint8_t *side, int32_t stretch) {
-  const int32_t blocks = nibble_stretch_tokens(strip) / strip->block_tokens;
-  view->count = 0;
-  for (int32_t i = 0; i < blocks; i++)
-    for (int32_t part = 0; part < strip->parts; part++)
-      view_block(&view->blocks[view->count++], strip, part, codes, side, stretch * blocks + i);
+// What all stretches have in common.
+static void view_strip(stretch_view *view, const nibble_strip *strip) {
+  view->part_count = strip->parts;
+  view->block_count = nibble_stretch_tokens(strip) / strip->block_tokens;
+  view->count = view->block_count * view->part_count;
+  for (int32_t part = 0; part < strip->parts; part++) view->parts[part] = view_part(strip, part);
+}
+
+static void view_stretch(stretch_view *view, const uint8_t *codes, const uint8_t *side,
+                         int32_t stretch) {
+  const int32_t first = stretch * view->block_count,
+                token = first * view->parts[0].strip->block_tokens;
+  block_view *block = view->blocks;
+  for (int32_t i = 0; i < view->block_count; i++)
+    for (int32_t part = 0; part < view->part_count; part++)
+      view_block(block++, &view->parts[part], codes, side, first + i, token);
 }
 
 static void expand_stretch(const nibble_kernels *kernels, stretch_view *view, int8_t *expanded) {
@@ -427,10 +465,12 @@ void nibble_attend(const nibble_run *run, const nibble_rows *rows, const nibble_
     }
     memset(partial->accumulator, 0, (size_t)rows->count * (size_t)padded * sizeof(float));
   }
-  const visible_range range = visible(rows);
+  s->visible = visible(rows);
   s->feed = nibble_start_feed(run, rows);
   bool is_quantized = false;
   stretch_view keys, values;
+  view_strip(&keys, run->keys);
+  view_strip(&values, run->values);
   if (rows->skip) nibble_start_skipping(rows, run->keys->row_channels, s->query_norms);
   for (int32_t page = 0; page < run->page_count; page++) {
     const uint8_t *bytes = run->pages[page],
@@ -438,16 +478,15 @@ void nibble_attend(const nibble_run *run, const nibble_rows *rows, const nibble_
     const bool is_last = page + 1 == run->page_count;
     const int32_t present = is_last ? run->last_page_tokens : run->keys->tokens;
     const int64_t position = run->first_position + (int64_t)page * run->keys->tokens;
-    if (position + present <= range.first) continue;
-    if (position > range.last) break;
+    if (position + present <= s->visible.first) continue;
+    if (position > s->visible.last) break;
     if (next != bytes) nibble_feed_page(&s->feed, run, next);
     if (rows->skip && nibble_skips_page(rows, partial, run->keys->row_channels, s->query_norms,
                                         bytes, next, position, present))
       continue;
     for (int32_t stretch = 0; stretch * tokens < present; stretch++) {
-      view_stretch(&keys, run->keys, bytes + run->key_codes, bytes + run->key_side, stretch);
-      view_stretch(&values, run->values, bytes + run->value_codes, bytes + run->value_side,
-                   stretch);
+      view_stretch(&keys, bytes + run->key_codes, bytes + run->key_side, stretch);
+      view_stretch(&values, bytes + run->value_codes, bytes + run->value_side, stretch);
       if (!is_quantized) quantize_queries(kernels, rows, &keys, s);
       is_quantized = true;
       const int32_t left = present - stretch * tokens;

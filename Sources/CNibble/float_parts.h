@@ -13,45 +13,55 @@
 
 enum { NIBBLE_LANES = 16 };
 
-// Turns one row's integer sums into scores.
+// Of a query row that was rounded to integers, for one group of channels.
+typedef struct nibble_query_terms {
+  float sum, sum_low;  // of its (high) bytes, and of its low bytes
+  float scale;         // the value of one unit
+  float minus;         // what the zero points of the channels take away, in units
+} nibble_query_terms;
+
+// Turns integer sums into scores. Arrays of tokens have a row for each query row,
+// NIBBLE_MAX_BLOCK_TOKENS apart.
 typedef struct nibble_score_finish {
-  const int32_t *raw;      // of the query's (high) bytes
-  const int32_t *raw_low;  // of its low bytes, or NULL
-  int32_t tokens;
-  int32_t query_sum, query_sum_low;
-  float query_scale;            // times the table's scale
+  int32_t rows, tokens;
+  const int32_t *raw;               // of the queries' (high) bytes
+  const int32_t *raw_low;           // of their low bytes, or NULL
+  const nibble_query_terms *terms;  // [rows]
+  float table_scale;
   const uint16_t *token_scale;  // bfloat16, or NULL
   const uint16_t *token_zero;   // float16, or NULL
   float zero;
-  float minus;  // the share of the channels' zero points
   float *scores;
   bool accumulate;
 } nibble_score_finish;
 
-// Rounds one row's softmax weights, times the tokens' scales, to unsigned integers.
+// Rounds softmax weights, times the tokens' scales, to unsigned integers. Rows are
+// NIBBLE_MAX_BLOCK_TOKENS apart.
 typedef struct nibble_weight_start {
+  int32_t rows, tokens;
   const float *weights;
-  int32_t tokens;
   const uint16_t *token_scale;
   const uint16_t *token_zero;
   float zero;
   uint8_t *high;
-  uint8_t *low;    // NULL: 8 bits are enough
-  bool wants_sum;  // `sum` is needed: there are zero points
-  float scale;     // out: value of one unit
-  float sum;       // out: sum of the integers
-  float zero_sum;  // out: sum of integer times zero point
+  uint8_t *low;                       // NULL: 8 bits are enough
+  bool wants_sum;                     // `sum` is needed: there are zero points
+  float scale[NIBBLE_CHUNK_ROWS];     // out: value of one unit
+  float sum[NIBBLE_CHUNK_ROWS];       // out: sum of the integers
+  float zero_sum[NIBBLE_CHUNK_ROWS];  // out: sum of integer times zero point
 } nibble_weight_start;
 
-// Adds one row's weighted integer sums to its accumulator.
+// Adds weighted integer sums to accumulators.
 typedef struct nibble_value_finish {
-  const int32_t *raw;
-  const int32_t *raw_low;
-  int32_t channels;
-  float scale, sum, zero_sum;
+  int32_t rows, channels;
+  const int32_t *raw;                  // rows `raw_stride` apart
+  const int32_t *raw_low;              // or NULL
+  const nibble_weight_start *weights;  // that the sums were made with
+  float table_scale;
   const uint16_t *channel_scale;  // bfloat16, or NULL
   const uint16_t *channel_zero;   // float16, or NULL
-  float *accumulator;
+  float *accumulators;            // rows `stride` apart
+  size_t raw_stride, stride;
 } nibble_value_finish;
 
 // Sixteen lanes, in whatever registers the instruction set has. Passed by address: a vector
@@ -61,13 +71,12 @@ typedef int32_t nibble_ints __attribute__((ext_vector_type(16)));
 typedef uint16_t nibble_shorts __attribute__((ext_vector_type(16)));
 typedef uint8_t nibble_bytes __attribute__((ext_vector_type(16)));
 
-NIBBLE_INLINE float nibble_round(float x) {
-  // Ties to even, for magnitudes below 2^22.
-  const float magic = 12582912.0f;
-  return (x + magic) - magic;
-}
+// Added to a float below 2^22, it rounds it, ties to even, and leaves the integer in the lowest
+// bits.
+#define NIBBLE_ROUNDING 12582912.0f
+#define NIBBLE_ROUND(x) (((x) + NIBBLE_ROUNDING) - NIBBLE_ROUNDING)
 
-#define NIBBLE_ROUND(x) (((x) + 12582912.0f) - 12582912.0f)
+NIBBLE_INLINE float nibble_round(float x) { return NIBBLE_ROUND(x); }
 
 NIBBLE_INLINE void nibble_load_floats(const float *source, nibble_floats *result) {
   memcpy(result, source, sizeof *result);
@@ -109,13 +118,11 @@ NIBBLE_INLINE void nibble_store_bytes(const nibble_ints *source, uint8_t *target
 // exp of each lane, 0 below -87.3. 2^(n + f) with a polynomial of degree 5 on |f| <= 1/2, minimax
 // in the relative error: 2e-7 near 0, growing with the rounding of x * log2(e) to 4e-6 at -80.
 NIBBLE_INLINE void nibble_exp_lanes(nibble_floats *x) {
-  // Adding it leaves n in the lowest bits. With n = -127 the exponent of the power of two is that
-  // of zero.
-  const float magic = 12582912.0f;
+  // With n = -127 the exponent of the power of two is that of zero.
   nibble_floats t = *x * 1.44269504f;
   t = t > -126.0f ? t : (nibble_floats){0} - 127.0f;
-  const nibble_floats rounded = t + magic;
-  const nibble_floats f = t - (rounded - magic);
+  const nibble_floats rounded = t + NIBBLE_ROUNDING;
+  const nibble_floats f = t - (rounded - NIBBLE_ROUNDING);
   nibble_floats p = f * 1.326470877e-3f + 9.671511466e-3f;
   p = p * f + 5.550733776e-2f;
   p = p * f + 2.402224210e-1f;
@@ -158,38 +165,43 @@ NIBBLE_INLINE float nibble_lanes_max(const nibble_floats *x) {
   return c > d ? c : d;
 }
 
-NIBBLE_INLINE void nibble_finish_scores_of(const nibble_score_finish *a, const float *scales,
-                                           const float *zeros, bool has_low, bool has_zero,
-                                           nibble_feed *feed) {
-  const float offset = 128.0f * (float)a->query_sum, offset_low = 128.0f * (float)a->query_sum_low;
-  const float query_sum =
-      has_low ? 256.0f * (float)a->query_sum + (float)a->query_sum_low : (float)a->query_sum;
+NIBBLE_INLINE void nibble_finish_row(const nibble_score_finish *a, int32_t row, const float *scales,
+                                     const float *zeros, bool has_low, bool has_zero,
+                                     nibble_feed *feed) {
+  const nibble_query_terms *terms = &a->terms[row];
+  const int32_t *raw = a->raw + row * NIBBLE_MAX_BLOCK_TOKENS,
+                *raw_low = has_low ? a->raw_low + row * NIBBLE_MAX_BLOCK_TOKENS : NULL;
+  float *scores = a->scores + row * NIBBLE_MAX_BLOCK_TOKENS;
+  const float offset = 128.0f * terms->sum, offset_low = 128.0f * terms->sum_low,
+              query_sum = has_low ? 256.0f * terms->sum + terms->sum_low : terms->sum,
+              scale = terms->scale * a->table_scale, minus = terms->minus * scale,
+              minus_zero = a->zero * query_sum;
+  nibble_fetch(feed, a->tokens / NIBBLE_LANES);
   for (int32_t t = 0; t < a->tokens; t += NIBBLE_LANES) {
     nibble_floats s, x;
-    nibble_fetch(feed, 1);
     // Sums stay below 2^24 for up to 512 channels, so they are exact as floats.
-    nibble_load_ints(a->raw + t, &s);
+    nibble_load_ints(raw + t, &s);
     s -= offset;
     if (has_low) {
-      nibble_load_ints(a->raw_low + t, &x);
+      nibble_load_ints(raw_low + t, &x);
       s = 256.0f * s + (x - offset_low);
     }
     if (has_zero) {
       nibble_load_floats(zeros + t, &x);
       s -= x * query_sum;
     } else {
-      s -= a->zero * query_sum;
+      s -= minus_zero;
     }
-    s = s * a->query_scale - a->minus;
+    s = s * scale - minus;
     if (a->token_scale) {
       nibble_load_floats(scales + t, &x);
       s *= x;
     }
     if (a->accumulate) {
-      nibble_load_floats(a->scores + t, &x);
+      nibble_load_floats(scores + t, &x);
       s += x;
     }
-    memcpy(a->scores + t, &s, sizeof s);
+    memcpy(scores + t, &s, sizeof s);
   }
 }
 
@@ -209,20 +221,17 @@ NIBBLE_INLINE void nibble_widen_side(const uint16_t *token_scale, const uint16_t
   }
 }
 
-NIBBLE_INLINE void nibble_finish_scores(const nibble_score_finish *rows, int32_t count,
-                                        nibble_feed *feed) {
+NIBBLE_INLINE void nibble_finish_scores(const nibble_score_finish *a, nibble_feed *feed) {
   float scales[NIBBLE_MAX_BLOCK_TOKENS], zeros[NIBBLE_MAX_BLOCK_TOKENS];
-  nibble_widen_side(rows[0].token_scale, rows[0].token_zero, rows[0].zero, rows[0].tokens, scales,
-                    zeros);
-  for (int32_t i = 0; i < count; i++) {
-    const bool has_zero = rows[i].token_zero != NULL;
-    if (rows[i].raw_low)
-      nibble_finish_scores_of(&rows[i], scales, zeros, true, has_zero, feed);
+  nibble_widen_side(a->token_scale, a->token_zero, a->zero, a->tokens, scales, zeros);
+  const bool has_zero = a->token_zero != NULL;
+  for (int32_t row = 0; row < a->rows; row++)
+    if (a->raw_low)
+      nibble_finish_row(a, row, scales, zeros, true, has_zero, feed);
     else if (has_zero)
-      nibble_finish_scores_of(&rows[i], scales, zeros, false, true, feed);
+      nibble_finish_row(a, row, scales, zeros, false, true, feed);
     else
-      nibble_finish_scores_of(&rows[i], scales, zeros, false, false, feed);
-  }
+      nibble_finish_row(a, row, scales, zeros, false, false, feed);
 }
 
 // Turns `rows` rows of scores into weights exp(scale * (score + bias) - maximum), raising the rows'
@@ -235,10 +244,10 @@ NIBBLE_INLINE void nibble_softmax_rows(float *scores, int32_t tokens, int32_t ro
   for (int32_t row = 0; row < rows; row++) {
     nibble_floats top_lanes = (nibble_floats){0} - INFINITY;
     const float shift = bias ? bias[row] : 0;
+    nibble_fetch(feed, tokens / NIBBLE_LANES);
     for (int32_t t = 0; t < tokens; t += NIBBLE_LANES) {
       nibble_floats s;
       float *at = scores + row * NIBBLE_MAX_BLOCK_TOKENS + t;
-      nibble_fetch(feed, 1);
       nibble_load_floats(at, &s);
       s = (s + shift) * scale;
       memcpy(at, &s, sizeof s);
@@ -253,10 +262,10 @@ NIBBLE_INLINE void nibble_softmax_rows(float *scores, int32_t tokens, int32_t ro
     // Nothing visible so far: any finite maximum turns -infinity into weights of zero.
     const float top = maximum[row] == -INFINITY ? 0 : maximum[row];
     nibble_floats sum_lanes = {0};
+    nibble_fetch(feed, tokens / NIBBLE_LANES);
     for (int32_t t = 0; t < tokens; t += NIBBLE_LANES) {
       nibble_floats s;
       float *at = scores + row * NIBBLE_MAX_BLOCK_TOKENS + t;
-      nibble_fetch(feed, 1);
       nibble_load_floats(at, &s);
       s -= top;
       nibble_exp_lanes(&s);
@@ -267,15 +276,16 @@ NIBBLE_INLINE void nibble_softmax_rows(float *scores, int32_t tokens, int32_t ro
   }
 }
 
-NIBBLE_INLINE void nibble_start_weights_of(nibble_weight_start *a, const float *scales,
-                                           const float *zeros, bool has_low, bool has_zero,
-                                           bool has_sum, nibble_feed *feed) {
+NIBBLE_INLINE void nibble_start_row(nibble_weight_start *a, int32_t row, const float *scales,
+                                    const float *zeros, bool has_low, bool has_zero, bool has_sum,
+                                    nibble_feed *feed) {
+  const int32_t first = row * NIBBLE_MAX_BLOCK_TOKENS;
   nibble_floats scaled[NIBBLE_MAX_BLOCK_TOKENS / NIBBLE_LANES];
   nibble_floats top_lanes = {0};
+  nibble_fetch(feed, a->tokens / NIBBLE_LANES);
   for (int32_t t = 0; t < a->tokens; t += NIBBLE_LANES) {
     nibble_floats w, x;
-    nibble_fetch(feed, 1);
-    nibble_load_floats(a->weights + t, &w);
+    nibble_load_floats(a->weights + first + t, &w);
     if (a->token_scale) {
       nibble_load_floats(scales + t, &x);
       w *= x;
@@ -285,11 +295,13 @@ NIBBLE_INLINE void nibble_start_weights_of(nibble_weight_start *a, const float *
   }
   const float top = nibble_lanes_max(&top_lanes), units = has_low ? 65535.0f : 255.0f;
   const float inverse = top > 1e-30f ? units / top : 0;
-  a->scale = top > 1e-30f ? top * (1 / units) : 0;
+  a->scale[row] = top > 1e-30f ? top * (1 / units) : 0;
   nibble_floats sum = {0}, zero_sum = {0};
   for (int32_t t = 0; t < a->tokens; t += NIBBLE_LANES) {
-    const nibble_floats w = NIBBLE_ROUND(scaled[t / NIBBLE_LANES] * inverse);
-    nibble_ints q = __builtin_convertvector(w, nibble_ints);
+    const nibble_floats rounded = scaled[t / NIBBLE_LANES] * inverse + NIBBLE_ROUNDING,
+                        w = rounded - NIBBLE_ROUNDING;
+    nibble_ints q;
+    memcpy(&q, &rounded, sizeof q);
     if (has_sum) sum += w;
     if (has_zero) {
       nibble_floats z;
@@ -298,69 +310,73 @@ NIBBLE_INLINE void nibble_start_weights_of(nibble_weight_start *a, const float *
     }
     if (has_low) {
       const nibble_ints low = q & 255;
-      nibble_store_bytes(&low, a->low + t);
+      nibble_store_bytes(&low, a->low + first + t);
       q >>= 8;
     }
-    nibble_store_bytes(&q, a->high + t);
+    nibble_store_bytes(&q, a->high + first + t);
   }
-  a->sum = has_sum ? nibble_lanes_sum(&sum) : 0;
-  a->zero_sum = has_zero ? nibble_lanes_sum(&zero_sum) : a->zero * a->sum;
+  a->sum[row] = has_sum ? nibble_lanes_sum(&sum) : 0;
+  a->zero_sum[row] = has_zero ? nibble_lanes_sum(&zero_sum) : a->zero * a->sum[row];
 }
 
-NIBBLE_INLINE void nibble_start_weights(nibble_weight_start *rows, int32_t count,
-                                        nibble_feed *feed) {
+NIBBLE_INLINE void nibble_start_weights(nibble_weight_start *a, nibble_feed *feed) {
   float scales[NIBBLE_MAX_BLOCK_TOKENS], zeros[NIBBLE_MAX_BLOCK_TOKENS];
-  nibble_widen_side(rows[0].token_scale, rows[0].token_zero, rows[0].zero, rows[0].tokens, scales,
-                    zeros);
-  for (int32_t i = 0; i < count; i++) {
-    nibble_weight_start *a = &rows[i];
+  nibble_widen_side(a->token_scale, a->token_zero, a->zero, a->tokens, scales, zeros);
+  for (int32_t row = 0; row < a->rows; row++)
     if (a->low)
-      nibble_start_weights_of(a, scales, zeros, true, a->token_zero != NULL, true, feed);
+      nibble_start_row(a, row, scales, zeros, true, a->token_zero != NULL, true, feed);
     else if (a->token_zero)
-      nibble_start_weights_of(a, scales, zeros, false, true, true, feed);
+      nibble_start_row(a, row, scales, zeros, false, true, true, feed);
     else if (a->wants_sum)
-      nibble_start_weights_of(a, scales, zeros, false, false, true, feed);
+      nibble_start_row(a, row, scales, zeros, false, false, true, feed);
     else
-      nibble_start_weights_of(a, scales, zeros, false, false, false, feed);
-  }
+      nibble_start_row(a, row, scales, zeros, false, false, false, feed);
 }
 
-NIBBLE_INLINE void nibble_finish_values_of(const nibble_value_finish *a, bool has_low,
-                                           nibble_feed *feed) {
+NIBBLE_INLINE void nibble_add_row(const nibble_value_finish *a, int32_t row, bool has_low,
+                                  nibble_feed *feed) {
+  const int32_t *raw = a->raw + (size_t)row * a->raw_stride,
+                *raw_low = has_low ? a->raw_low + (size_t)row * a->raw_stride : NULL;
+  float *accumulator = a->accumulators + (size_t)row * a->stride;
+  const float zero_sum = a->weights->zero_sum[row], scale = a->weights->scale[row] * a->table_scale;
+  nibble_fetch(feed, a->channels / NIBBLE_LANES);
   for (int32_t d = 0; d < a->channels; d += NIBBLE_LANES) {
     nibble_floats v, x;
-    nibble_fetch(feed, 1);
-    nibble_load_ints(a->raw + d, &v);
+    nibble_load_ints(raw + d, &v);
     if (has_low) {
-      nibble_load_ints(a->raw_low + d, &x);
+      nibble_load_ints(raw_low + d, &x);
       v = 256.0f * v + x;
     }
-    nibble_load_floats(a->accumulator + d, &x);
-    x += (v - a->zero_sum) * a->scale;
-    memcpy(a->accumulator + d, &x, sizeof x);
+    nibble_load_floats(accumulator + d, &x);
+    x += (v - zero_sum) * scale;
+    memcpy(accumulator + d, &x, sizeof x);
   }
 }
 
 // With scales or zero points by channel, of which there may be fewer than lanes.
-NIBBLE_INLINE void nibble_finish_channels(const nibble_value_finish *a) {
+NIBBLE_INLINE void nibble_add_channels(const nibble_value_finish *a, int32_t row) {
+  const nibble_weight_start *weights = a->weights;
+  const float scale = weights->scale[row] * a->table_scale;
   for (int32_t d = 0; d < a->channels; d++) {
-    float v = (float)a->raw[d];
-    if (a->raw_low) v = 256.0f * v + (float)a->raw_low[d];
-    v = v - a->zero_sum;
-    if (a->channel_zero) v = v - nibble_from_float16(a->channel_zero[d]) * a->sum;
-    v = v * a->scale;
+    const size_t at = (size_t)row * a->raw_stride + (size_t)d;
+    float v = (float)a->raw[at];
+    if (a->raw_low) v = 256.0f * v + (float)a->raw_low[at];
+    v = v - weights->zero_sum[row];
+    if (a->channel_zero) v = v - nibble_from_float16(a->channel_zero[d]) * weights->sum[row];
+    v = v * scale;
     if (a->channel_scale) v = v * nibble_from_bfloat16(a->channel_scale[d]);
-    a->accumulator[d] += v;
+    a->accumulators[(size_t)row * a->stride + (size_t)d] += v;
   }
 }
 
 NIBBLE_INLINE void nibble_finish_values(const nibble_value_finish *a, nibble_feed *feed) {
-  if (a->channel_scale || a->channel_zero)
-    nibble_finish_channels(a);
-  else if (a->raw_low)
-    nibble_finish_values_of(a, true, feed);
-  else
-    nibble_finish_values_of(a, false, feed);
+  for (int32_t row = 0; row < a->rows; row++)
+    if (a->channel_scale || a->channel_zero)
+      nibble_add_channels(a, row);
+    else if (a->raw_low)
+      nibble_add_row(a, row, true, feed);
+    else
+      nibble_add_row(a, row, false, feed);
 }
 
 NIBBLE_INLINE void nibble_combine_floats(float *result, float a, const float *source, float b,

@@ -2,21 +2,19 @@
 // includes. KERNEL_TABLE and KERNEL_NAME say which; TARGET is the attribute of its functions. The
 // float parts are the common text of float_parts.h, compiled for these registers.
 
-TARGET static void finish_scores(const nibble_score_finish *rows, int32_t count,
-                                 nibble_feed *feed) {
-  nibble_finish_scores(rows, count, feed);
+TARGET static void finish_scores(const nibble_score_finish *chunk, nibble_feed *feed) {
+  nibble_finish_scores(chunk, feed);
 }
 TARGET static void softmax(float *scores, int32_t tokens, int32_t rows, const float *bias,
                            float scale, float *maximum, float *sum, float *factor,
                            nibble_feed *feed) {
   nibble_softmax_rows(scores, tokens, rows, bias, scale, maximum, sum, factor, feed);
 }
-TARGET static void start_weights(nibble_weight_start *rows, int32_t count, nibble_feed *feed) {
-  nibble_start_weights(rows, count, feed);
+TARGET static void start_weights(nibble_weight_start *chunk, nibble_feed *feed) {
+  nibble_start_weights(chunk, feed);
 }
-TARGET static void finish_values(const nibble_value_finish *rows, int32_t count,
-                                 nibble_feed *feed) {
-  for (int32_t i = 0; i < count; i++) nibble_finish_values(&rows[i], feed);
+TARGET static void finish_values(const nibble_value_finish *chunk, nibble_feed *feed) {
+  nibble_finish_values(chunk, feed);
 }
 TARGET static void combine(float *result, float a, const float *source, float b, size_t n) {
   nibble_combine_floats(result, a, source, b, n);

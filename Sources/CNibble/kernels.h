@@ -18,6 +18,8 @@ typedef struct nibble_feed {
 
 enum { NIBBLE_FEED_UNIT = 16 };
 
+enum { NIBBLE_CHUNK_ROWS = 16 };  // rows that pass through a block together
+
 NIBBLE_INLINE void nibble_fetch_line(nibble_feed *feed) {
   if (feed->next >= feed->end) return;
   __builtin_prefetch(feed->next, 0, 3);
@@ -105,11 +107,11 @@ typedef struct nibble_kernels {
   nibble_weigh_rows_function *weigh_rows[NIBBLE_BFLOAT16 + 1];
 
   // The float part of attention; see float_parts.h.
-  void (*finish_scores)(const struct nibble_score_finish *rows, int32_t count, nibble_feed *feed);
+  void (*finish_scores)(const struct nibble_score_finish *chunk, nibble_feed *feed);
   void (*softmax)(float *scores, int32_t tokens, int32_t rows, const float *bias, float scale,
                   float *maximum, float *sum, float *factor, nibble_feed *feed);
-  void (*start_weights)(struct nibble_weight_start *rows, int32_t count, nibble_feed *feed);
-  void (*finish_values)(const struct nibble_value_finish *rows, int32_t count, nibble_feed *feed);
+  void (*start_weights)(struct nibble_weight_start *chunk, nibble_feed *feed);
+  void (*finish_values)(const struct nibble_value_finish *chunk, nibble_feed *feed);
   void (*combine)(float *result, float a, const float *source, float b, size_t n);
   float (*dot_floats)(const float *a, const float *b, size_t n);
   void (*quantize_query)(const float *query, int32_t channels, bool halves, int8_t *high,

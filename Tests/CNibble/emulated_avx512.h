@@ -180,10 +180,10 @@ EMULATED __m512 _mm512_mask_sub_ps(__m512 old, __mmask16 mask, __m512 a, __m512 
 
 EMULATED __m512i _mm512_broadcast_i32x4(__m128i x) { return x.xyxyxyxy; }
 
-EMULATED __m512i _mm512_shuffle_epi8(__m512i a, __m512i b) {
-  const emulated_u8 x = (emulated_u8)a;
-  emulated_u8 index = (emulated_u8)b;
-  for (int i = 0; i < 64; i++) index[i] = index[i] & 0x80 ? 0 : x[i / 16 * 16 + (index[i] & 15)];
+EMULATED __m512i _mm512_permutexvar_epi8(__m512i a, __m512i b) {
+  const emulated_u8 x = (emulated_u8)b;
+  emulated_u8 index = (emulated_u8)a;
+  for (int i = 0; i < 64; i++) index[i] = x[index[i] & 63];
   return (__m512i)index;
 }
 EMULATED __m512i _mm512_permutex2var_epi8(__m512i a, __m512i b, __m512i c) {

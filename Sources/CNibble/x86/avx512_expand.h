@@ -8,7 +8,7 @@ TARGET_INLINE int32_t step_lines(int32_t kind) { return nibble_code_bits(kind); 
 // The table, for trellis kinds the lines before the next step, and for codebooks the step's
 // selectors.
 typedef struct {
-  __m512i table[4];  // in each 128-bit lane; see large_tables for codebooks and trellises
+  __m512i table[4];  // see repeated_table; large_tables for codebooks and trellises
   __m512i line;      // the last line of codes; with 3 bits of their lower bits
   __m512i high;      // with 3 bits the last upper bits, as the lowest of each byte
   const uint8_t *selectors;
@@ -19,7 +19,17 @@ TARGET_INLINE int large_tables(int32_t kind) {
   return nibble_is_trellis(kind) && !nibble_is_odd(kind) ? 4 : 2;
 }
 
-// For int8, `table` is what to flip so that codes become unsigned (keys) or stay signed (values).
+// The entries of 2, 3 or 4 bits' codes over and over, so that the upper bits of an index do not
+// count.
+TARGET_INLINE __m512i repeated_table(int32_t kind, const int8_t *table) {
+  const int bits = nibble_code_bits(kind);
+  const __m128i x = _mm_loadu_si128((const __m128i *)table);
+  return _mm512_broadcast_i32x4(bits == 4   ? x
+                                : bits == 3 ? _mm_unpacklo_epi64(x, x)
+                                            : _mm_shuffle_epi32(x, 0));
+}
+
+// For int8, `table` is what to flip so that codes become unsigned (keys).
 TARGET_INLINE expander load_table(int32_t kind, const int8_t *table, bool is_unsigned) {
   const __m512i flip = _mm512_set1_epi8(is_unsigned ? (char)0x80 : 0);
   expander e;
@@ -29,8 +39,7 @@ TARGET_INLINE expander load_table(int32_t kind, const int8_t *table, bool is_uns
     for (int i = 0; i < large_tables(kind); i++)
       e.table[i] = _mm512_xor_si512(_mm512_loadu_si512(table + i * 64), flip);
   } else {
-    e.table[0] =
-        _mm512_xor_si512(_mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)table)), flip);
+    e.table[0] = _mm512_xor_si512(repeated_table(kind, table), flip);
   }
   return e;
 }
@@ -172,9 +181,8 @@ TARGET_INLINE __m512i selectors_of(int32_t kind, int32_t blocks, const expander 
 // The entries of tile i, whose codes are the bits of `mask` in every byte of x.
 TARGET_INLINE __m512i entries_of(int32_t kind, int32_t blocks, __m512i x, int mask,
                                  const expander *e, int i) {
+  if (!nibble_has_selectors(kind)) return _mm512_permutexvar_epi8(x, e->table[0]);
   const __m512i masks = _mm512_set1_epi8((char)mask);
-  if (!nibble_has_selectors(kind))
-    return _mm512_shuffle_epi8(e->table[0], _mm512_and_si512(x, masks));
   // The highest bit of an index does not count.
   const __m512i selectors = selectors_of(kind, blocks, e, i),
                 index = mask == 15
@@ -195,19 +203,18 @@ TARGET_INLINE void expand_step(int32_t kind, int32_t blocks, const uint8_t *code
   }
   const int bits = nibble_code_bits(kind);
   if (kind == NIBBLE_INT8) {
-    for (int i = 0; i < STEP; i++)
-      tiles[i] = _mm512_xor_si512(_mm512_loadu_si512(codes + i * 64), e->table[0]);
+    for (int i = 0; i < STEP; i++) {
+      tiles[i] = _mm512_loadu_si512(codes + i * 64);
+      if (blocks > 0) tiles[i] = _mm512_xor_si512(tiles[i], e->table[0]);
+    }
   } else if (bits == 3) {
-    const __m512i low = _mm512_set1_epi8(3), high = _mm512_set1_epi8(4);
     const __m512i tops = _mm512_loadu_si512(codes + 128);
     for (int i = 0; i < STEP; i++) {
       const __m512i x =
           _mm512_srli_epi16(_mm512_loadu_si512(codes + i / 4 * 64), (unsigned)(i % 4 * 2));
       const __m512i h = i < 2 ? _mm512_slli_epi16(tops, (unsigned)(2 - i))
                               : _mm512_srli_epi16(tops, (unsigned)(i - 2));
-      // (x & 3) | (h & 4)
-      const __m512i code = _mm512_ternarylogic_epi32(_mm512_and_si512(x, low), h, high, 0xf8);
-      tiles[i] = entries_of(kind, blocks, code, 7, e, i);
+      tiles[i] = entries_of(kind, blocks, choose(3, x, h), 7, e, i);
     }
   } else {
     for (int i = 0; i < STEP; i++) {
