@@ -473,14 +473,16 @@ void nibble_attend(const nibble_run *run, const nibble_rows *rows, const nibble_
   view_strip(&values, run->values);
   if (rows->skip) nibble_start_skipping(rows, run->keys->row_channels, s->query_norms);
   for (int32_t page = 0; page < run->page_count; page++) {
+    const int32_t known = run->page_count + run->next_count;
     const uint8_t *bytes = run->pages[page],
-                  *next = page + 1 < run->page_count + run->has_next ? run->pages[page + 1] : bytes;
+                  *next = page + 1 < known ? run->pages[page + 1] : bytes,
+                  *after = page + 2 < known ? run->pages[page + 2] : next;
     const bool is_last = page + 1 == run->page_count;
     const int32_t present = is_last ? run->last_page_tokens : run->keys->tokens;
     const int64_t position = run->first_position + (int64_t)page * run->keys->tokens;
     if (position + present <= s->visible.first) continue;
     if (position > s->visible.last) break;
-    if (next != bytes) nibble_feed_page(&s->feed, run, next);
+    if (next != bytes) nibble_feed_page(&s->feed, run, next, after);
     if (rows->skip && nibble_skips_page(rows, partial, run->keys->row_channels, s->query_norms,
                                         bytes, next, position, present))
       continue;

@@ -31,8 +31,10 @@ nibble_feed nibble_start_feed(const nibble_run *run, const nibble_rows *rows) {
   return (nibble_feed){.rate = page_bytes(run) / 64 * NIBBLE_FEED_UNIT / work + 1};
 }
 
-void nibble_feed_page(nibble_feed *feed, const nibble_run *run, const uint8_t *page) {
+void nibble_feed_page(nibble_feed *feed, const nibble_run *run, const uint8_t *page,
+                      const uint8_t *after) {
   while (feed->next < feed->end) nibble_fetch_line(feed);
   feed->next = page + run->key_codes;
+  feed->after = after + run->key_codes;
   feed->end = feed->next + page_bytes(run);
 }

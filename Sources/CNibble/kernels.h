@@ -10,10 +10,13 @@
 
 // The bytes that are needed next. A core has few reads under way at a time, and memory idles while
 // it computes on what it has: so all kernels fetch them, line by line and evenly over their work.
+// The next page comes to the nearest cache; the page after it to the second, from where the next
+// step takes it without waiting for memory.
 typedef struct nibble_feed {
   const uint8_t *next, *end;
-  int32_t rate;    // lines to fetch for every NIBBLE_FEED_UNIT units of work
-  int32_t credit;  // what is left over of that
+  const uint8_t *after;  // the same line of the page after the next, or `next`
+  int32_t rate;          // lines to fetch for every NIBBLE_FEED_UNIT units of work
+  int32_t credit;        // what is left over of that
 } nibble_feed;
 
 enum { NIBBLE_FEED_UNIT = 16 };
@@ -23,7 +26,9 @@ enum { NIBBLE_CHUNK_ROWS = 16 };  // rows that pass through a block together
 NIBBLE_INLINE void nibble_fetch_line(nibble_feed *feed) {
   if (feed->next >= feed->end) return;
   __builtin_prefetch(feed->next, 0, 3);
+  __builtin_prefetch(feed->after, 0, 2);
   feed->next += 64;
+  feed->after += 64;
 }
 
 // What goes with `work` lines of codes that are read, or registers of results of the float parts.

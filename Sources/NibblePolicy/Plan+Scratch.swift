@@ -2,7 +2,7 @@ extension Plan {
   /// Working memory of attention, in bytes.
   ///
   /// Each thread has the kernels' scratch and, for up to 64 query rows, the rows in two spaces, a partial result and the
-  /// combined one. Few query rows over a long context are split by pages, into at most 128 items, whose results wait to be combined:
+  /// combined one. Few query rows over a long context are split by pages, into at most 64 items, whose results wait to be combined:
   /// those of a chunk, of the last chunk, or of one token of each sequence.
   func scratchBytes(context: Int, chunk: Int, threads: Int, sequences: Int = 1) -> Int {
     let workers = threads * AttentionScratch.workerBytes(headDim: shape.headDim)
@@ -32,7 +32,7 @@ package enum AttentionScratch {
   /// Query rows of one kernel call.
   package static let rows = 64
   /// Items that a call is split into at most when it is split by pages.
-  package static let mostSplitItems = 128
+  package static let mostSplitItems = 64
   /// Items below which a call is split by pages, so that several threads have work.
   package static let fewItems = 32
   /// Pages of one such item at least.

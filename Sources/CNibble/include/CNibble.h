@@ -177,7 +177,7 @@ typedef struct nibble_run {
   const uint8_t *const *pages;
   int32_t page_count;
   int32_t last_page_tokens;  // tokens present in the last page
-  bool has_next;             // pages[page_count] exists and is worth prefetching
+  int32_t next_count;        // pages that exist behind these and are worth fetching: at most 2
   bool resumes;              // the partial result is that of the pages before: go on with it
   int64_t first_position;    // position of the first page's first token
   const nibble_strip *keys;

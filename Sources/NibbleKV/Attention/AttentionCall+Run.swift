@@ -20,7 +20,7 @@ extension AttentionCall {
     var rows = rows(of: kind, item, memory, hasBias: means.keys != nil, after: combined)
     if isInMemory(pages) {
       var run = kernelRun(pages, of: kind, head: item.head)
-      run.has_next = hasNext(after: pages, of: kind)
+      run.next_count = Int32(nextCount(after: pages, of: kind))
       withAddresses(of: pages) { attend(&run, $0, &rows, memory) }
     } else {
       try runOneByOne(pages, of: kind, item, memory, &rows)
@@ -218,14 +218,16 @@ extension AttentionCall {
     state.storedCount == 0 || pages.allSatisfy { !(state[page: $0]?.isStoredOnly ?? false) }
   }
 
-  /// Whether another page follows which the next item will read.
-  private func hasNext(after pages: Range<Int>, of kind: LayerKernels.PageKind) -> Bool {
-    let next = pages.upperBound
-    guard pages.lowerBound >= 0 else { return false }
-    if let rung = kind.rung {
-      guard next < state.sealedCount, state.rung(of: next) == rung else { return false }
-    }
-    return next < state.pages.count && state.pages[next].memory != nil
+  /// Pages of the same kind that follow, which the next item will read: as many as the kernels look ahead.
+  private func nextCount(after pages: Range<Int>, of kind: LayerKernels.PageKind) -> Int {
+    guard pages.lowerBound >= 0 else { return 0 }
+    let following = pages.upperBound..<pages.upperBound + 2
+    return following.prefix { next in
+      if let rung = kind.rung {
+        guard next < state.sealedCount, state.rung(of: next) == rung else { return false }
+      }
+      return next < state.pages.count && state.pages[next].memory != nil
+    }.count
   }
 
   private func withAddress(_ base: UnsafePointer<UInt8>, _ body: (Addresses) -> Void) {
