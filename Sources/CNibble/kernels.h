@@ -33,9 +33,13 @@ NIBBLE_INLINE void nibble_fetch_line(nibble_feed *feed) {
 
 // What goes with `work` lines of codes that are read, or registers of results of the float parts.
 NIBBLE_INLINE void nibble_fetch(nibble_feed *feed, int32_t work) {
-  feed->credit += work * feed->rate;
-  for (; feed->credit >= NIBBLE_FEED_UNIT; feed->credit -= NIBBLE_FEED_UNIT)
-    nibble_fetch_line(feed);
+  // Not in `feed` itself, which the compiler would write with every line.
+  nibble_feed now = *feed;
+  now.credit += work * now.rate;
+  for (; now.credit >= NIBBLE_FEED_UNIT; now.credit -= NIBBLE_FEED_UNIT) nibble_fetch_line(&now);
+  feed->next = now.next;
+  feed->after = now.after;
+  feed->credit = now.credit;
 }
 
 // One block of keys against `rows` int8 queries (`stride` bytes apart):

@@ -110,16 +110,20 @@ TARGET_INLINE void weigh_columns(int32_t kind, int32_t columns, int32_t rows, co
     for (int c = 0; c < columns; c++)
       expand_step(kind, 0, codes + c * column_bytes, &expanders[c], feed, tiles[c]);
     codes += step_lines(kind) * 64;
-    for (int r = 0; r < rows; r++)
+    // Even and odd tiles have sums of their own: enough independent chains. Two columns leave
+    // registers for the odd ones of one row.
+    for (int r = 0; r < rows; r++) {
       for (int i = 0; i < STEP; i++) {
         const __m512i weight =
             _mm512_set1_epi32(load_quad(weights + r * NIBBLE_MAX_BLOCK_TOKENS + t + i * 4));
-        // With one column, even and odd tiles have sums of their own: enough independent chains.
-        for (int c = 0; c < columns; c++) {
-          const int chain = columns == 1 ? i & 1 : 0;
-          sum[r][c][chain] = _mm512_dpbusd_epi32(sum[r][c][chain], weight, tiles[c][i]);
-        }
+        for (int c = 0; c < columns; c++)
+          sum[r][c][i & 1] = _mm512_dpbusd_epi32(sum[r][c][i & 1], weight, tiles[c][i]);
       }
+      for (int c = 0; c < columns && columns == 2; c++) {
+        sum[r][c][0] = _mm512_add_epi32(sum[r][c][0], sum[r][c][1]);
+        sum[r][c][1] = _mm512_setzero_si512();
+      }
+    }
   }
   for (int r = 0; r < rows; r++)
     for (int c = 0; c < columns; c++)

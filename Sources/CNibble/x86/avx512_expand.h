@@ -8,9 +8,10 @@ TARGET_INLINE int32_t step_lines(int32_t kind) { return nibble_code_bits(kind); 
 // The table, for trellis kinds the lines before the next step, and for codebooks the step's
 // selectors.
 typedef struct {
-  __m512i table[4];  // see repeated_table; large_tables for codebooks and trellises
-  __m512i line;      // the last line of codes; with 3 bits of their lower bits
-  __m512i high;      // with 3 bits the last upper bits, as the lowest of each byte
+  __m512i table[4];    // see repeated_table; large_tables for codebooks and trellises
+  __m512i line;        // the last line of codes; with 3 bits of their lower bits
+  __m512i high;        // with 3 bits the last upper bits, as the lowest of each byte
+  __mmask64 is_upper;  // with 4 bits the highest bits of `line`
   const uint8_t *selectors;
 } expander;
 
@@ -56,6 +57,7 @@ TARGET_INLINE void begin_after(int32_t kind, const uint8_t *end, expander *e) {
     e->high = last_bits(_mm512_loadu_si512(end - 64));
   } else if (nibble_is_trellis(kind)) {
     e->line = _mm512_loadu_si512(end - 64);
+    if (kind == NIBBLE_TRELLIS4) e->is_upper = _mm512_movepi8_mask(e->line);
   }
 }
 
@@ -88,8 +90,8 @@ TARGET_INLINE __m512i fold(int32_t kind, __m512i index) {
   return multiply(index, matrix);
 }
 
-TARGET_INLINE __m512i look_up(int32_t kind, __m512i index, const expander *e) {
-  const __mmask64 is_upper = _mm512_movepi8_mask(index);
+// `is_upper`: the highest bits of the indices.
+TARGET_INLINE __m512i look_up(int32_t kind, __m512i index, __mmask64 is_upper, const expander *e) {
   if (nibble_is_odd(kind)) {
     const __m512i found = _mm512_permutex2var_epi8(e->table[0], fold(kind, index), e->table[1]);
     return _mm512_mask_sub_epi8(found, is_upper, _mm512_setzero_si512(), found);
@@ -116,8 +118,14 @@ TARGET_INLINE void expand_trellis_step(int32_t kind, const uint8_t *codes, expan
                                   : _mm512_srli_epi16(high, (unsigned)i - 1);
       index = choose(3, tops, index);
     }
-    tiles[i] = look_up(kind, index, e);
-    if (is_last) e->line = line;
+    // With 4 bits the first code of a line has its highest bit from the line before.
+    __mmask64 is_upper = e->is_upper;
+    if (bits < 4 || is_last) is_upper = _mm512_movepi8_mask(index);
+    tiles[i] = look_up(kind, index, is_upper, e);
+    if (is_last) {
+      e->line = line;
+      e->is_upper = is_upper;
+    }
   }
   if (bits == 3) e->high = last_bits(high);
 }
