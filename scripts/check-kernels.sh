@@ -40,18 +40,14 @@ check_native() {
   expect_choice scalar env NIBBLE_ISA=scalar "$work/native"
   "$work/native"
   [ "$(uname -m)" = x86_64 ] || return 0
-  local has absent=()
+  # Where the machine has the instructions, a few cases show that the emulation is complete.
+  local has sample=13
   has=$("$work/native" --list)
-  grep -qw avx512 <<<"$has" || absent+=(AVX512)
-  grep -qw avxvnni <<<"$has" || absent+=(AVXVNNI)
-  [ ${#absent[@]} -gt 0 ] || return 0
-  say "kernels of ${absent[*]}, emulated, one case in 3"
-  local name options=()
-  for name in "${absent[@]}"; do
-    options+=("-DNIBBLE_EMULATED_$name=\"emulated_$(tr '[:upper:]' '[:lower:]' <<<"$name").h\"")
-  done
-  compile "$work/emulated" -O2 -Wno-psabi "${options[@]}" -I Tests/CNibble
-  "$work/emulated" --sample 3
+  if ! grep -qw avx512 <<<"$has" || ! grep -qw avxvnni <<<"$has"; then sample=3; fi
+  say "AVX-512 and AVX-VNNI kernels, emulated, one case in $sample"
+  compile "$work/emulated" -O2 -Wno-psabi -I Tests/CNibble \
+    '-DNIBBLE_EMULATED_AVX512="emulated_avx512.h"' '-DNIBBLE_EMULATED_AVXVNNI="emulated_avxvnni.h"'
+  "$work/emulated" --sample "$sample"
 }
 
 # On processors of three ages. The newest runs the tables of all three; the others show that each

@@ -12,7 +12,6 @@
 #include "skip.h"
 
 enum {
-  CHUNK_ROWS = NIBBLE_CHUNK_ROWS,
   EXPAND_ROWS = 8,  // from here on a block is expanded once for all rows
   MAX_GROUPS = NIBBLE_MAX_CHANNELS / 16,
   MAX_BLOCKS = NIBBLE_MAX_BLOCK_TOKENS / 16,
@@ -31,11 +30,11 @@ typedef struct {
   float scaled_query[NIBBLE_MAX_CHANNELS];
   int8_t keys[NIBBLE_MAX_BLOCK_TOKENS * NIBBLE_MAX_CHANNELS];
   int8_t values[NIBBLE_MAX_BLOCK_TOKENS * NIBBLE_MAX_CHANNELS];
-  int32_t raw_scores[2 * CHUNK_ROWS][NIBBLE_MAX_BLOCK_TOKENS];
-  float scores[CHUNK_ROWS][NIBBLE_MAX_BLOCK_TOKENS];
+  int32_t raw_scores[2 * NIBBLE_CHUNK_ROWS][NIBBLE_MAX_BLOCK_TOKENS];
+  float scores[NIBBLE_CHUNK_ROWS][NIBBLE_MAX_BLOCK_TOKENS];
   nibble_weight_start weight_start;
-  uint8_t weights[2 * CHUNK_ROWS][NIBBLE_MAX_BLOCK_TOKENS];
-  int32_t raw_values[2 * CHUNK_ROWS * NIBBLE_MAX_CHANNELS];
+  uint8_t weights[2 * NIBBLE_CHUNK_ROWS][NIBBLE_MAX_BLOCK_TOKENS];
+  int32_t raw_values[2 * NIBBLE_CHUNK_ROWS * NIBBLE_MAX_CHANNELS];
   nibble_query_norms query_norms[NIBBLE_MAX_ROWS];
   visible_range visible;
   nibble_feed feed;
@@ -144,7 +143,7 @@ static void expand_block(const nibble_kernels *kernels, block_view *view, int8_t
 // ---- Queries
 
 static int32_t chunk_of(const nibble_rows *rows, int32_t first) {
-  return rows->count - first < CHUNK_ROWS ? rows->count - first : CHUNK_ROWS;
+  return rows->count - first < NIBBLE_CHUNK_ROWS ? rows->count - first : NIBBLE_CHUNK_ROWS;
 }
 
 // Row `i` of the chunk at `first` in the stacked arrays: its high half, or (`low`) its low half.
@@ -282,7 +281,7 @@ static void soften_chunk(const nibble_kernels *kernels, const nibble_rows *rows,
                          int32_t tokens, int32_t padded, scratch_memory *s) {
   const int32_t count = chunk_of(rows, first);
   const float *bias = rows->bias ? rows->bias + first : NULL;
-  float scale = rows->scale, factor[CHUNK_ROWS];
+  float scale = rows->scale, factor[NIBBLE_CHUNK_ROWS];
   if (rows->soft_cap > 0) {
     for (int32_t i = 0; i < count; i++)
       for (int32_t t = 0; t < tokens; t++) {
@@ -379,7 +378,8 @@ static void weigh_outliers(const nibble_rows *rows, int32_t first, const nibble_
 
 // ---- Pages
 
-// The blocks of one strip in one stretch: of each, all parts.
+// One strip: what its parts have in common in all pages, and the blocks of one stretch, of each all
+// parts.
 typedef struct {
   part_view parts[NIBBLE_MAX_PARTS];
   int32_t part_count, block_count;
@@ -425,7 +425,7 @@ static void attend_stretch(const nibble_kernels *kernels, const nibble_rows *row
   const nibble_strip *strip = keys->blocks[0].strip;
   const int32_t tokens = nibble_stretch_tokens(strip),
                 padded = nibble_padded_channels(strip->row_channels);
-  for (int32_t first = 0; first < rows->count; first += CHUNK_ROWS) {
+  for (int32_t first = 0; first < rows->count; first += NIBBLE_CHUNK_ROWS) {
     for (int32_t i = 0; i < keys->count; i++) {
       score_chunk(kernels, rows, first, &keys->blocks[i], s);
       score_outliers(rows, first, &keys->blocks[i], s);
@@ -447,7 +447,7 @@ static void quantize_queries(const nibble_kernels *kernels, const nibble_rows *r
   for (int32_t part = 0; part < keys->blocks[0].strip->parts; part++) {
     const block_view *block = &keys->blocks[part];
     if (nibble_is_rows(block->kind) || block->channel_scale) continue;
-    for (int32_t first = 0; first < rows->count; first += CHUNK_ROWS)
+    for (int32_t first = 0; first < rows->count; first += NIBBLE_CHUNK_ROWS)
       quantize_chunk(kernels, rows, first, block, s);
   }
 }

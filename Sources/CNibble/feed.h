@@ -1,4 +1,4 @@
-// How the next page is fetched while attention works on this one.
+// How the next pages are fetched while attention works on this one.
 #ifndef NIBBLE_FEED_H
 #define NIBBLE_FEED_H
 

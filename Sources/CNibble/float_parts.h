@@ -11,7 +11,10 @@
 
 #include "kernels.h"
 
-enum { NIBBLE_LANES = 16 };
+enum {
+  NIBBLE_LANES = 16,
+  NIBBLE_CHUNK_ROWS = 16,  // rows that pass through a block together
+};
 
 // Of a query row that was rounded to integers, for one group of channels.
 typedef struct nibble_query_terms {
@@ -165,9 +168,9 @@ NIBBLE_INLINE float nibble_lanes_max(const nibble_floats *x) {
   return c > d ? c : d;
 }
 
-NIBBLE_INLINE void nibble_finish_row(const nibble_score_finish *a, int32_t row, const float *scales,
-                                     const float *zeros, bool has_low, bool has_zero,
-                                     nibble_feed *feed) {
+NIBBLE_INLINE void nibble_finish_score_row(const nibble_score_finish *a, int32_t row,
+                                           const float *scales, const float *zeros, bool has_low,
+                                           bool has_zero, nibble_feed *feed) {
   const nibble_query_terms *terms = &a->terms[row];
   const int32_t *raw = a->raw + row * NIBBLE_MAX_BLOCK_TOKENS,
                 *raw_low = has_low ? a->raw_low + row * NIBBLE_MAX_BLOCK_TOKENS : NULL;
@@ -227,11 +230,11 @@ NIBBLE_INLINE void nibble_finish_scores(const nibble_score_finish *a, nibble_fee
   const bool has_zero = a->token_zero != NULL;
   for (int32_t row = 0; row < a->rows; row++)
     if (a->raw_low)
-      nibble_finish_row(a, row, scales, zeros, true, has_zero, feed);
+      nibble_finish_score_row(a, row, scales, zeros, true, has_zero, feed);
     else if (has_zero)
-      nibble_finish_row(a, row, scales, zeros, false, true, feed);
+      nibble_finish_score_row(a, row, scales, zeros, false, true, feed);
     else
-      nibble_finish_row(a, row, scales, zeros, false, false, feed);
+      nibble_finish_score_row(a, row, scales, zeros, false, false, feed);
 }
 
 // Turns `rows` rows of scores into weights exp(scale * (score + bias) - maximum), raising the rows'
@@ -276,9 +279,9 @@ NIBBLE_INLINE void nibble_softmax_rows(float *scores, int32_t tokens, int32_t ro
   }
 }
 
-NIBBLE_INLINE void nibble_start_row(nibble_weight_start *a, int32_t row, const float *scales,
-                                    const float *zeros, bool has_low, bool has_zero, bool has_sum,
-                                    nibble_feed *feed) {
+NIBBLE_INLINE void nibble_start_weight_row(nibble_weight_start *a, int32_t row, const float *scales,
+                                           const float *zeros, bool has_low, bool has_zero,
+                                           bool has_sum, nibble_feed *feed) {
   const int32_t first = row * NIBBLE_MAX_BLOCK_TOKENS;
   nibble_floats scaled[NIBBLE_MAX_BLOCK_TOKENS / NIBBLE_LANES];
   nibble_floats top_lanes = {0};
@@ -324,17 +327,17 @@ NIBBLE_INLINE void nibble_start_weights(nibble_weight_start *a, nibble_feed *fee
   nibble_widen_side(a->token_scale, a->token_zero, a->zero, a->tokens, scales, zeros);
   for (int32_t row = 0; row < a->rows; row++)
     if (a->low)
-      nibble_start_row(a, row, scales, zeros, true, a->token_zero != NULL, true, feed);
+      nibble_start_weight_row(a, row, scales, zeros, true, a->token_zero != NULL, true, feed);
     else if (a->token_zero)
-      nibble_start_row(a, row, scales, zeros, false, true, true, feed);
+      nibble_start_weight_row(a, row, scales, zeros, false, true, true, feed);
     else if (a->wants_sum)
-      nibble_start_row(a, row, scales, zeros, false, false, true, feed);
+      nibble_start_weight_row(a, row, scales, zeros, false, false, true, feed);
     else
-      nibble_start_row(a, row, scales, zeros, false, false, false, feed);
+      nibble_start_weight_row(a, row, scales, zeros, false, false, false, feed);
 }
 
-NIBBLE_INLINE void nibble_add_row(const nibble_value_finish *a, int32_t row, bool has_low,
-                                  nibble_feed *feed) {
+NIBBLE_INLINE void nibble_finish_value_row(const nibble_value_finish *a, int32_t row, bool has_low,
+                                           nibble_feed *feed) {
   const int32_t *raw = a->raw + (size_t)row * a->raw_stride,
                 *raw_low = has_low ? a->raw_low + (size_t)row * a->raw_stride : NULL;
   float *accumulator = a->accumulators + (size_t)row * a->stride;
@@ -354,7 +357,7 @@ NIBBLE_INLINE void nibble_add_row(const nibble_value_finish *a, int32_t row, boo
 }
 
 // With scales or zero points by channel, of which there may be fewer than lanes.
-NIBBLE_INLINE void nibble_add_channels(const nibble_value_finish *a, int32_t row) {
+NIBBLE_INLINE void nibble_finish_value_channels(const nibble_value_finish *a, int32_t row) {
   const nibble_weight_start *weights = a->weights;
   const float scale = weights->scale[row] * a->table_scale;
   for (int32_t d = 0; d < a->channels; d++) {
@@ -372,11 +375,11 @@ NIBBLE_INLINE void nibble_add_channels(const nibble_value_finish *a, int32_t row
 NIBBLE_INLINE void nibble_finish_values(const nibble_value_finish *a, nibble_feed *feed) {
   for (int32_t row = 0; row < a->rows; row++)
     if (a->channel_scale || a->channel_zero)
-      nibble_add_channels(a, row);
+      nibble_finish_value_channels(a, row);
     else if (a->raw_low)
-      nibble_add_row(a, row, true, feed);
+      nibble_finish_value_row(a, row, true, feed);
     else
-      nibble_add_row(a, row, false, feed);
+      nibble_finish_value_row(a, row, false, feed);
 }
 
 NIBBLE_INLINE void nibble_combine_floats(float *result, float a, const float *source, float b,

@@ -21,8 +21,6 @@ typedef struct nibble_feed {
 
 enum { NIBBLE_FEED_UNIT = 16 };
 
-enum { NIBBLE_CHUNK_ROWS = 16 };  // rows that pass through a block together
-
 NIBBLE_INLINE void nibble_fetch_line(nibble_feed *feed) {
   if (feed->next >= feed->end) return;
   __builtin_prefetch(feed->next, 0, 3);

@@ -12,6 +12,7 @@ typedef struct {
   nibble_run run;
   nibble_rows rows;
   const uint8_t **pages;
+  int32_t all_pages;             // those behind the run included
   float *key_rows, *value_rows;  // decoded: [page_count * tokens][channels]
   float *queries, *bias;
   int64_t *positions;
@@ -31,7 +32,8 @@ static void fill_strip(const codec *codec, const nibble_strip *strip, uint8_t *c
   free(scratch);
 }
 
-static void make_pages(attend_case *c) {
+// `next_count` pages behind the run are only fetched.
+static void make_pages(attend_case *c, int32_t page_count, int32_t next_count) {
   nibble_run *run = &c->run;
   const size_t values = (size_t)c->keys->tokens * (size_t)c->keys->row_channels;
   const size_t page_bytes = (size_t)(strip_code_bytes(c->keys) + strip_code_bytes(c->values) +
@@ -41,13 +43,15 @@ static void make_pages(attend_case *c) {
   run->value_codes = (size_t)strip_code_bytes(c->keys);
   run->key_side = run->value_codes + (size_t)strip_code_bytes(c->values);
   run->value_side = run->key_side + (size_t)c->keys->side_bytes;
-  run->page_count = random_below(4);
+  c->all_pages = page_count + next_count;
+  run->page_count = page_count;
+  run->next_count = next_count;
   run->last_page_tokens = 1 + random_below(c->keys->tokens);
   run->first_position = random_below(3) * 37;
-  c->pages = calloc((size_t)run->page_count + 1, sizeof *c->pages);
-  c->key_rows = exact_memory((values * (size_t)run->page_count + 1) * sizeof(float));
-  c->value_rows = exact_memory((values * (size_t)run->page_count + 1) * sizeof(float));
-  for (int32_t page = 0; page < run->page_count; page++) {
+  c->pages = exact_memory(((size_t)c->all_pages + 1) * sizeof *c->pages);
+  c->key_rows = exact_memory((values * (size_t)c->all_pages + 1) * sizeof(float));
+  c->value_rows = exact_memory((values * (size_t)c->all_pages + 1) * sizeof(float));
+  for (int32_t page = 0; page < c->all_pages; page++) {
     uint8_t *bytes = exact_memory(page_bytes);
     fill_strip(c->key_codec, c->keys, bytes + run->key_codes, bytes + run->key_side,
                c->key_rows + (size_t)page * values);
@@ -63,10 +67,9 @@ static int32_t present_tokens(const nibble_run *run) {
                               : (run->page_count - 1) * run->keys->tokens + run->last_page_tokens;
 }
 
-static void make_rows(attend_case *c) {
-  static const int32_t counts[] = {1, 1, 2, 3, 8, 9, 16, 17, 40, 64};
+static void make_rows(attend_case *c, int32_t count) {
   nibble_rows *rows = &c->rows;
-  rows->count = counts[random_below(10)];
+  rows->count = count;
   const size_t values = (size_t)rows->count * (size_t)c->keys->row_channels;
   c->queries = exact_memory(values * sizeof *c->queries);
   c->bias = exact_memory((size_t)rows->count * sizeof *c->bias);
@@ -85,25 +88,34 @@ static void make_rows(attend_case *c) {
 }
 
 static bool make_case(attend_case *c, const codec *keys, const codec *values) {
+  static const int32_t counts[] = {1, 1, 2, 3, 8, 9, 16, 17, 40, 64};
   static const int32_t page_lengths[] = {16, 32, 48, 64, 64, 64, 128};
   static const int32_t dimensions[] = {8, 24, 48, 64, 64, 80, 128, 128, 136, 256};
   const int32_t tokens = page_lengths[random_below(7)], channels = dimensions[random_below(10)];
   *c = (attend_case){.key_codec = keys, .value_codec = values};
   if (!make_strip(keys, false, tokens, channels, c->keys)) return false;
   if (!make_strip(values, true, tokens, channels, c->values)) return false;
-  make_pages(c);
-  make_rows(c);
+  make_pages(c, random_below(4), random_below(NIBBLE_NEXT_PAGES + 1));
+  make_rows(c, counts[random_below(10)]);
   return true;
 }
 
-static void free_case(attend_case *c) {
-  for (int32_t page = 0; page < c->run.page_count; page++) free((void *)(uintptr_t)c->pages[page]);
-  free(c->pages);
+static void free_pages(attend_case *c) {
+  for (int32_t page = 0; page < c->all_pages; page++) free((void *)(uintptr_t)c->pages[page]);
+  free((void *)c->pages);
   free(c->key_rows);
   free(c->value_rows);
+}
+
+static void free_rows(attend_case *c) {
   free(c->queries);
   free(c->bias);
   free(c->positions);
+}
+
+static void free_case(attend_case *c) {
+  free_pages(c);
+  free_rows(c);
 }
 
 // ---- The truth
@@ -218,9 +230,39 @@ static void compare_case(const attend_case *c) {
   free_result(&scalar);
 }
 
+// One row that sees a stretch but for its first or its last token, or just all of it, beside rows
+// that see everything.
+static void test_visible_edges(const codec *codec) {
+  static const int32_t counts[] = {1, 2, 17};
+  static const int64_t positions[] = {62, 63, 64, 126, 127}, oldest[] = {-1, 0, 1, 63, 64, 65};
+  attend_case c = {.key_codec = codec, .value_codec = codec};
+  if (!make_strip(codec, false, 64, 64, c.keys) || !make_strip(codec, true, 64, 64, c.values))
+    return;
+  make_pages(&c, 2, 0);
+  c.run.last_page_tokens = 64;
+  c.run.first_position = 0;
+  for (int32_t i = 0; i < 3; i++) {
+    make_rows(&c, counts[i]);
+    c.rows.bias = NULL;
+    c.rows.soft_cap = 0;
+    for (int32_t p = 0; p < 5; p++)
+      for (int32_t o = 0; o < 6; o++) {
+        if (oldest[o] > positions[p]) continue;
+        for (int32_t row = 0; row < counts[i]; row++) c.positions[row] = 127;
+        c.positions[counts[i] - 1] = positions[p];
+        c.rows.window = oldest[o] < 0 ? 0 : positions[p] - oldest[o] + 1;
+        compare_case(&c);
+      }
+    free_rows(&c);
+  }
+  free_pages(&c);
+}
+
 void test_attention(void) {
   random_seed(4);
   attend_case c;
+  for (int32_t i = 0; i < codec_count; i++)
+    if (codecs[i].kind == NIBBLE_FLOAT32 && is_sampled()) test_visible_edges(&codecs[i]);
   for (int32_t round = 0; round < 8; round++)
     for (int32_t keys = 0; keys < codec_count; keys++) {
       // The same codec on both sides, then any other.

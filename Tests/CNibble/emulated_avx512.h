@@ -75,6 +75,10 @@ EMULATED __m512i _mm512_srli_epi16(__m512i x, unsigned n) {
 EMULATED __m512i _mm512_slli_epi32(__m512i x, unsigned n) {
   return (__m512i)((emulated_u32)x << (uint32_t)n);
 }
+EMULATED __m512i _mm512_abs_epi8(__m512i x) {
+  const emulated_i8 bytes = (emulated_i8)x;
+  return (__m512i)(bytes < 0 ? (emulated_i8)(0) - bytes : bytes);
+}
 EMULATED __m512i _mm512_add_epi8(__m512i a, __m512i b) {
   return (__m512i)((emulated_u8)a + (emulated_u8)b);
 }
@@ -163,6 +167,9 @@ EMULATED __m512i _mm512_mask_mov_epi8(__m512i old, __mmask64 mask, __m512i a) {
     if (mask >> i & 1) result[i] = x[i];
   return (__m512i)result;
 }
+EMULATED __m512i _mm512_mask_sub_epi8(__m512i old, __mmask64 mask, __m512i a, __m512i b) {
+  return _mm512_mask_mov_epi8(old, mask, (__m512i)((emulated_u8)a - (emulated_u8)b));
+}
 EMULATED __m512i _mm512_mask_mov_epi16(__m512i old, __mmask32 mask, __m512i a) {
   emulated_u16 result = (emulated_u16)old;
   const emulated_u16 x = (emulated_u16)a;
@@ -178,6 +185,14 @@ EMULATED __m512 _mm512_mask_sub_ps(__m512 old, __mmask16 mask, __m512 a, __m512 
 
 // ---- Across elements
 
+EMULATED __m128i _mm_unpacklo_epi64(__m128i a, __m128i b) { return (__m128i){a.x, b.x}; }
+EMULATED __m128i _mm_shuffle_epi32(__m128i x, int order) {
+  EMULATED_VECTOR(words, uint32_t, 4);
+  const words from = (words)x;
+  words result;
+  for (int i = 0; i < 4; i++) result[i] = from[order >> 2 * i & 3];
+  return (__m128i)result;
+}
 EMULATED __m512i _mm512_broadcast_i32x4(__m128i x) { return x.xyxyxyxy; }
 
 EMULATED __m512i _mm512_permutexvar_epi8(__m512i a, __m512i b) {

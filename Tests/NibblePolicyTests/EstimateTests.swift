@@ -154,7 +154,7 @@ import Testing
     let plan = try Plan(policy: .balanced, shape: Self.shape)
     let workers = AttentionScratch.workerBytes(headDim: 64)
     func results(_ rows: Int) -> Int {
-      128 * AttentionScratch.combinedBytes(rows: rows, headDim: 64)
+      64 * AttentionScratch.combinedBytes(rows: rows, headDim: 64)
     }
     #expect(plan.scratchBytes(context: 8191, chunk: 512, threads: 1) == workers)
     #expect(plan.scratchBytes(context: 8192, chunk: 8, threads: 1) == workers + results(16))

@@ -33,6 +33,8 @@ enum {
   NIBBLE_MAX_PARTS = 8,
 };
 
+enum { NIBBLE_NEXT_PAGES = 2 };  // that attention fetches ahead
+
 // How the elements of a strip are stored: the table kind of the attention skeleton's expand step.
 typedef enum nibble_kind {
   NIBBLE_FLOAT32 = 0,
@@ -177,7 +179,7 @@ typedef struct nibble_run {
   const uint8_t *const *pages;
   int32_t page_count;
   int32_t last_page_tokens;  // tokens present in the last page
-  int32_t next_count;        // pages that exist behind these and are worth fetching: at most 2
+  int32_t next_count;        // pages behind these that are worth fetching: to NIBBLE_NEXT_PAGES
   bool resumes;              // the partial result is that of the pages before: go on with it
   int64_t first_position;    // position of the first page's first token
   const nibble_strip *keys;

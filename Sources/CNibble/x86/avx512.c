@@ -119,7 +119,8 @@ TARGET_INLINE void weigh_columns(int32_t kind, int32_t columns, int32_t rows, co
         for (int c = 0; c < columns; c++)
           sum[r][c][i & 1] = _mm512_dpbusd_epi32(sum[r][c][i & 1], weight, tiles[c][i]);
       }
-      for (int c = 0; c < columns && columns == 2; c++) {
+      if (columns == 1) continue;
+      for (int c = 0; c < columns; c++) {
         sum[r][c][0] = _mm512_add_epi32(sum[r][c][0], sum[r][c][1]);
         sum[r][c][1] = _mm512_setzero_si512();
       }
@@ -128,8 +129,7 @@ TARGET_INLINE void weigh_columns(int32_t kind, int32_t columns, int32_t rows, co
   for (int r = 0; r < rows; r++)
     for (int c = 0; c < columns; c++)
       _mm512_storeu_si512(out + r * padded_channels + c * 16,
-                          columns == 1 ? _mm512_add_epi32(sum[r][c][0], sum[r][c][1])
-                                       : sum[r][c][0]);
+                          _mm512_add_epi32(sum[r][c][0], sum[r][c][1]));
 }
 
 TARGET_INLINE void weigh_rows_of(int32_t kind, int32_t rows, const uint8_t *codes, expander table,

@@ -119,8 +119,7 @@ TARGET_INLINE void expand_trellis_step(int32_t kind, const uint8_t *codes, expan
       index = choose(3, tops, index);
     }
     // With 4 bits the first code of a line has its highest bit from the line before.
-    __mmask64 is_upper = e->is_upper;
-    if (bits < 4 || is_last) is_upper = _mm512_movepi8_mask(index);
+    const __mmask64 is_upper = bits == 4 && !is_last ? e->is_upper : _mm512_movepi8_mask(index);
     tiles[i] = look_up(kind, index, is_upper, e);
     if (is_last) {
       e->line = line;

@@ -23,13 +23,10 @@ extension AttentionCall {
       guard top > -.infinity else { continue }
       let (old, new) = rescale(combined, row: row, to: top, sum: partial.sum[row])
       let source = partial.accumulator + row * padded
-      if isTransformed {
-        nibble_combine(combined.transformed(row), old, source, new, padded)
-        nibble_combine(combined.plain(row), old, source, 0, padded)
-      } else {
-        nibble_combine(combined.plain(row), old, source, new, padded)
-        nibble_combine(combined.transformed(row), old, source, 0, padded)
-      }
+      let transformed = combined.transformed(row)
+      let plain = combined.plain(row)
+      nibble_combine(isTransformed ? transformed : plain, old, source, new, padded)
+      if old != 1 { nibble_combine(isTransformed ? plain : transformed, old, source, 0, padded) }
       if let mean {
         mean.withUnsafeBufferPointer {
           nibble_combine(combined.plain(row), 1, $0.baseAddress, new * partial.sum[row], dim)
@@ -48,7 +45,7 @@ extension AttentionCall {
     }
   }
 
-  /// Raises a row's maximum to cover `top` and adds `sum`; returns the factors of what was there and of what comes.
+  /// Raises a row's maximum to cover `top` and adds `sum`; returns the factors of what was there (1 where that was nothing) and of what comes.
   private func rescale(
     _ combined: CombinedRows,
     row: Int,
@@ -56,7 +53,8 @@ extension AttentionCall {
     sum: Float
   ) -> (old: Float, new: Float) {
     let maximum = max(combined.maximum[row], top)
-    let old = exp(combined.maximum[row] - maximum)
+    let isFirst = combined.maximum[row] == -.infinity
+    let old = isFirst ? 1 : exp(combined.maximum[row] - maximum)
     let new = exp(top - maximum)
     combined.maximum[row] = maximum
     combined.sum[row] = combined.sum[row] * old + sum * new

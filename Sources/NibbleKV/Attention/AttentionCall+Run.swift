@@ -221,7 +221,7 @@ extension AttentionCall {
   /// Pages of the same kind that follow, which the next item will read: as many as the kernels look ahead.
   private func nextCount(after pages: Range<Int>, of kind: LayerKernels.PageKind) -> Int {
     guard pages.lowerBound >= 0 else { return 0 }
-    let following = pages.upperBound..<pages.upperBound + 2
+    let following = pages.upperBound..<pages.upperBound + Int(NIBBLE_NEXT_PAGES)
     return following.prefix { next in
       if let rung = kind.rung {
         guard next < state.sealedCount, state.rung(of: next) == rung else { return false }
