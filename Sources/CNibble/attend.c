@@ -316,7 +316,8 @@ static void start_weights(const nibble_kernels *kernels, const block_view *value
   start->zero = values->table_zero;
   start->high = s->weights[0];
   start->low = nibble_wants_halves(strip) ? s->weights[count] : NULL;
-  start->wants_sum = values->table_zero != 0 || values->channel_zero != NULL;
+  start->wants_sum =
+      values->channel_zero != NULL || (values->table_zero != 0 && !values->token_zero);
   kernels->start_weights(start, &s->feed);
 }
 

@@ -48,10 +48,10 @@ typedef struct nibble_weight_start {
   float zero;
   uint8_t *high;
   uint8_t *low;                       // NULL: 8 bits are enough
-  bool wants_sum;                     // `sum` is needed: there are zero points
+  bool wants_sum;                     // `sum` is needed: there are zero points, not by token
   float scale[NIBBLE_CHUNK_ROWS];     // out: value of one unit
   float sum[NIBBLE_CHUNK_ROWS];       // out: sum of the integers
-  float zero_sum[NIBBLE_CHUNK_ROWS];  // out: sum of integer times zero point
+  float zero_sum[NIBBLE_CHUNK_ROWS];  // out: sum of integer times zero point of the token
 } nibble_weight_start;
 
 // Adds weighted integer sums to accumulators.
@@ -118,22 +118,23 @@ NIBBLE_INLINE void nibble_store_bytes(const nibble_ints *source, uint8_t *target
   memcpy(target, &x, sizeof x);
 }
 
-// exp of each lane, 0 below -87.3. 2^(n + f) with a polynomial of degree 5 on |f| <= 1/2, minimax
-// in the relative error: 2e-7 near 0, growing with the rounding of x * log2(e) to 4e-6 at -80.
+// exp of each lane, 0 below -87. 2^(n + f) with a polynomial of degree 5 on |f| <= 1/2, minimax in
+// the relative error: 2e-7 near 0, growing with the rounding of x * log2(e) to 4e-6 at -80.
 NIBBLE_INLINE void nibble_exp_lanes(nibble_floats *x) {
-  // With n = -127 the exponent of the power of two is that of zero.
+  // The polynomial is twice, the power of two half of what they stand for: with n = -126 the
+  // exponent of the power is that of zero.
   nibble_floats t = *x * 1.44269504f;
-  t = t > -126.0f ? t : (nibble_floats){0} - 127.0f;
+  t = t > -126.0f ? t : (nibble_floats){0} - 126.0f;
   const nibble_floats rounded = t + NIBBLE_ROUNDING;
   const nibble_floats f = t - (rounded - NIBBLE_ROUNDING);
-  nibble_floats p = f * 1.326470877e-3f + 9.671511466e-3f;
-  p = p * f + 5.550733776e-2f;
-  p = p * f + 2.402224210e-1f;
-  p = p * f + 6.931469776e-1f;
-  p = p * f + 1.0f;
+  nibble_floats p = f * (2 * 1.326470877e-3f) + 2 * 9.671511466e-3f;
+  p = p * f + 2 * 5.550733776e-2f;
+  p = p * f + 2 * 2.402224210e-1f;
+  p = p * f + 2 * 6.931469776e-1f;
+  p = p * f + 2;
   nibble_ints exponent;
   memcpy(&exponent, &rounded, sizeof exponent);
-  exponent = (exponent + 127) << 23;
+  exponent = (exponent + 126) << 23;
   nibble_floats power;
   memcpy(&power, &exponent, sizeof power);
   *x = p * power;
@@ -159,11 +160,11 @@ NIBBLE_INLINE float nibble_lanes_sum(const nibble_floats *x) {
 NIBBLE_INLINE float nibble_lanes_max(const nibble_floats *x) {
   typedef float half __attribute__((ext_vector_type(8)));
   typedef float quarter __attribute__((ext_vector_type(4)));
-  const half a =
-      __builtin_elementwise_max(__builtin_shufflevector(*x, *x, 0, 1, 2, 3, 4, 5, 6, 7),
-                                __builtin_shufflevector(*x, *x, 8, 9, 10, 11, 12, 13, 14, 15));
-  const quarter b = __builtin_elementwise_max(__builtin_shufflevector(a, a, 0, 1, 2, 3),
-                                              __builtin_shufflevector(a, a, 4, 5, 6, 7));
+  const half lower = __builtin_shufflevector(*x, *x, 0, 1, 2, 3, 4, 5, 6, 7),
+             upper = __builtin_shufflevector(*x, *x, 8, 9, 10, 11, 12, 13, 14, 15),
+             a = lower > upper ? lower : upper;
+  const quarter low = __builtin_shufflevector(a, a, 0, 1, 2, 3),
+                high = __builtin_shufflevector(a, a, 4, 5, 6, 7), b = low > high ? low : high;
   const float c = b[0] > b[2] ? b[0] : b[2], d = b[1] > b[3] ? b[1] : b[3];
   return c > d ? c : d;
 }
@@ -252,7 +253,8 @@ NIBBLE_INLINE void nibble_softmax_rows(float *scores, int32_t tokens, int32_t ro
       nibble_floats s;
       float *at = scores + row * NIBBLE_MAX_BLOCK_TOKENS + t;
       nibble_load_floats(at, &s);
-      s = (s + shift) * scale;
+      if (bias) s += shift;
+      s *= scale;
       memcpy(at, &s, sizeof s);
       top_lanes = s > top_lanes ? s : top_lanes;
     }
@@ -328,8 +330,10 @@ NIBBLE_INLINE void nibble_start_weights(nibble_weight_start *a, nibble_feed *fee
   for (int32_t row = 0; row < a->rows; row++)
     if (a->low)
       nibble_start_weight_row(a, row, scales, zeros, true, a->token_zero != NULL, true, feed);
-    else if (a->token_zero)
+    else if (a->token_zero && a->wants_sum)
       nibble_start_weight_row(a, row, scales, zeros, false, true, true, feed);
+    else if (a->token_zero)
+      nibble_start_weight_row(a, row, scales, zeros, false, true, false, feed);
     else if (a->wants_sum)
       nibble_start_weight_row(a, row, scales, zeros, false, false, true, feed);
     else
