@@ -468,7 +468,7 @@ void nibble_attend(const nibble_run *run, const nibble_rows *rows, const nibble_
   }
   s->visible = visible(rows);
   s->feed = nibble_start_feed(run, rows);
-  bool is_quantized = false;
+  bool is_fetched = false, is_quantized = false;
   stretch_view keys, values;
   view_strip(&keys, run->keys);
   view_strip(&values, run->values);
@@ -483,6 +483,8 @@ void nibble_attend(const nibble_run *run, const nibble_rows *rows, const nibble_
     const int64_t position = run->first_position + (int64_t)page * run->keys->tokens;
     if (position + present <= s->visible.first) continue;
     if (position > s->visible.last) break;
+    if (!is_fetched) nibble_fetch_first(run, bytes);
+    is_fetched = true;
     if (next != bytes) nibble_feed_page(&s->feed, run, next, after);
     if (rows->skip && nibble_skips_page(rows, partial, run->keys->row_channels, s->query_norms,
                                         bytes, next, position, present))

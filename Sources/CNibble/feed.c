@@ -1,5 +1,7 @@
 #include "feed.h"
 
+enum { MOST_AT_ONCE = 16 * 1024 };  // a part of the nearest cache
+
 // Of one head in a page: codes of the keys and values, then their side data. Pages that were
 // decoded for attention have none, at offset zero: nothing of them is fetched.
 static int32_t page_bytes(const nibble_run *run) {
@@ -29,6 +31,14 @@ nibble_feed nibble_start_feed(const nibble_run *run, const nibble_rows *rows) {
                 work = registers + lines_read(keys, rows->count) +
                        lines_read(run->values, rows->count);
   return (nibble_feed){.rate = page_bytes(run) / 64 * NIBBLE_FEED_UNIT / work + 1};
+}
+
+void nibble_fetch_first(const nibble_run *run, const uint8_t *page) {
+  const int32_t bytes = page_bytes(run);
+  page += run->key_codes;
+  int32_t i = 0;
+  for (; i < bytes && i < MOST_AT_ONCE; i += 64) __builtin_prefetch(page + i, 0, 3);
+  for (; i < bytes; i += 64) __builtin_prefetch(page + i, 0, 2);
 }
 
 void nibble_feed_page(nibble_feed *feed, const nibble_run *run, const uint8_t *page,

@@ -239,9 +239,9 @@ NIBBLE_INLINE void nibble_finish_scores(const nibble_score_finish *a, nibble_fee
 }
 
 // Turns `rows` rows of scores into weights exp(scale * (score + bias) - maximum), raising the rows'
-// running maxima and sums. `factor`: by which what a row accumulated before must shrink. Rows are
-// NIBBLE_MAX_BLOCK_TOKENS apart; tokens are a multiple of 16, and invisible ones are -infinity.
-// Phase by phase, so that the rows' chains of operations overlap.
+// running maxima and sums. `factor`: by which what a row accumulated before must shrink; 1 where
+// that is nothing. Rows are NIBBLE_MAX_BLOCK_TOKENS apart; tokens are a multiple of 16, and
+// invisible ones are -infinity. Phase by phase, so that the rows' chains of operations overlap.
 NIBBLE_INLINE void nibble_softmax_rows(float *scores, int32_t tokens, int32_t rows,
                                        const float *bias, float scale, float *maximum, float *sum,
                                        float *factor, nibble_feed *feed) {
@@ -260,7 +260,7 @@ NIBBLE_INLINE void nibble_softmax_rows(float *scores, int32_t tokens, int32_t ro
     }
     const float old = maximum[row], block = nibble_lanes_max(&top_lanes);
     const float top = block > old ? block : old;
-    factor[row] = top > old ? nibble_exp(old - top) : 1;
+    factor[row] = top > old && old > -INFINITY ? nibble_exp(old - top) : 1;
     maximum[row] = top;
   }
   for (int32_t row = 0; row < rows; row++) {
