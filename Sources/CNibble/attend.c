@@ -485,7 +485,10 @@ void nibble_attend(const nibble_run *run, const nibble_rows *rows, const nibble_
     if (position > s->visible.last) break;
     if (!is_fetched) nibble_fetch_first(run, bytes);
     is_fetched = true;
-    if (next != bytes) nibble_feed_page(&s->feed, run, next, after);
+    if (next != bytes)
+      nibble_feed_page(&s->feed, run, next, after);
+    else if (run->following)
+      nibble_feed_following(&s->feed, run);
     if (rows->skip && nibble_skips_page(rows, partial, run->keys->row_channels, s->query_norms,
                                         bytes, next, position, present))
       continue;

@@ -41,10 +41,21 @@ void nibble_fetch_first(const nibble_run *run, const uint8_t *page) {
   for (; i < bytes; i += 64) __builtin_prefetch(page + i, 0, 2);
 }
 
+// Fetches whatever is left.
+static void finish_feed(nibble_feed *feed) {
+  while (feed->next < feed->end) nibble_fetch_line(feed);
+}
+
 void nibble_feed_page(nibble_feed *feed, const nibble_run *run, const uint8_t *page,
                       const uint8_t *after) {
-  while (feed->next < feed->end) nibble_fetch_line(feed);
+  finish_feed(feed);
   feed->next = page + run->key_codes;
   feed->after = after + run->key_codes;
   feed->end = feed->next + page_bytes(run);
+}
+
+void nibble_feed_following(nibble_feed *feed, const nibble_run *run) {
+  finish_feed(feed);
+  feed->next = feed->after = run->following;
+  feed->end = feed->next + run->following_bytes;
 }

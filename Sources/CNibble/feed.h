@@ -22,6 +22,9 @@ nibble_feed nibble_start_feed(const nibble_run *run, const nibble_rows *rows);
 // than one after the other.
 void nibble_fetch_first(const nibble_run *run, const uint8_t *page);
 
+// Goes on with what is read after the run's last page.
+void nibble_feed_following(nibble_feed *feed, const nibble_run *run);
+
 // Goes on with `page`, which `after` follows (or `page`, if none does). Whatever is left of the
 // page before is fetched at once.
 void nibble_feed_page(nibble_feed *feed, const nibble_run *run, const uint8_t *page,

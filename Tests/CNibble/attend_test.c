@@ -60,6 +60,10 @@ static void make_pages(attend_case *c, int32_t page_count, int32_t next_count) {
     c->pages[page] = bytes;
   }
   run->pages = c->pages;
+  if (next_count == 0 && page_count > 0) {
+    run->following = c->pages[0];
+    run->following_bytes = (int32_t)page_bytes;
+  }
 }
 
 static int32_t present_tokens(const nibble_run *run) {

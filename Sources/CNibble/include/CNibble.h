@@ -180,8 +180,10 @@ typedef struct nibble_run {
   int32_t page_count;
   int32_t last_page_tokens;  // tokens present in the last page
   int32_t next_count;        // pages behind these that are worth fetching: to NIBBLE_NEXT_PAGES
-  bool resumes;              // the partial result is that of the pages before: go on with it
-  int64_t first_position;    // position of the first page's first token
+  const uint8_t *following;  // what is read after these pages where none is next, or NULL
+  int32_t following_bytes;
+  bool resumes;            // the partial result is that of the pages before: go on with it
+  int64_t first_position;  // position of the first page's first token
   const nibble_strip *keys;
   const nibble_strip *values;
   size_t key_codes, key_side, value_codes, value_side;  // byte offsets in a page

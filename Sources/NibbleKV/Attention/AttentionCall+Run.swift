@@ -21,6 +21,10 @@ extension AttentionCall {
     if isInMemory(pages) {
       var run = kernelRun(pages, of: kind, head: item.head)
       run.next_count = Int32(nextCount(after: pages, of: kind))
+      if run.next_count == 0, let following = following(pages, head: item.head) {
+        run.following = following.baseAddress
+        run.following_bytes = Int32(following.count)
+      }
       withAddresses(of: pages) { attend(&run, $0, &rows, memory) }
     } else {
       try runOneByOne(pages, of: kind, item, memory, &rows)
@@ -228,6 +232,16 @@ extension AttentionCall {
       }
       return next < state.pages.count && state.pages[next].memory != nil
     }.count
+  }
+
+  /// One head's bytes of the page after these, of whatever kind it is; `nil` if there is none in memory.
+  private func following(_ pages: Range<Int>, head: Int) -> UnsafeBufferPointer<UInt8>? {
+    let next = pages.upperBound
+    guard next < state.pages.count, let base = state.pages[next].memory else { return nil }
+    let isSealed = next < state.sealedCount
+    let kind: LayerKernels.PageKind = isSealed ? .sealed(state.rung(of: next)) : .exact
+    let range = kernels.byteRange(kind, head: head)
+    return UnsafeBufferPointer(start: base + range.lowerBound, count: range.count)
   }
 
   private func withAddress(_ base: UnsafePointer<UInt8>, _ body: (Addresses) -> Void) {
