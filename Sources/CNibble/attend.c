@@ -7,14 +7,13 @@
 #include <math.h>
 #include <string.h>
 
-#include "feed.h"
 #include "float_parts.h"
 #include "skip.h"
+#include "view.h"
 
 enum {
   EXPAND_ROWS = 8,  // from here on a block is expanded once for all rows
   MAX_GROUPS = NIBBLE_MAX_CHANNELS / 16,
-  MAX_BLOCKS = NIBBLE_MAX_BLOCK_TOKENS / 16,
 };
 
 // The positions that some row of a call sees, and those that all of them see.
@@ -42,89 +41,14 @@ typedef struct {
 
 size_t nibble_attend_scratch_bytes(void) { return (sizeof(scratch_memory) + 63) & ~(size_t)63; }
 
-// What all pages of a run have in common, for one part of a strip.
-typedef struct {
-  const nibble_strip *strip;
-  int32_t part;
-  int32_t block_bytes, group_bytes;  // of the codes
-  const int8_t *table;               // unless pages have their own
-} part_view;
-
-// One part of a strip at one block of a page: where its codes and scales lie.
-typedef struct {
-  int32_t token;  // of the block's first row, in its stretch
-  int32_t part;
-  const nibble_strip *strip;
-  int32_t kind;  // NIBBLE_INT8 once expanded
-  int32_t group_bytes;
-  const uint8_t *codes;
-  const int8_t *table;
-  float table_scale, table_zero;
-  const uint16_t *token_scale, *token_zero, *channel_scale, *channel_zero;
-  const uint16_t *outlier_index, *outlier_value;
-} block_view;
-
-static part_view view_part(const nibble_strip *strip, int32_t part) {
-  strip += part;
-  const int8_t *constant = nibble_constant_table(strip->kind);
-  return (part_view){
-      .strip = strip,
-      .part = part,
-      .block_bytes = nibble_strip_block_bytes(strip),
-      .group_bytes = nibble_block_bytes(strip->kind, strip->is_values, strip->block_tokens,
-                                        strip->group_channels),
-      .table = constant ? constant : strip->fixed_table,
-  };
-}
-
-static const uint16_t *at(const uint8_t *side, int32_t offset, int32_t index) {
-  return offset < 0 ? NULL : (const uint16_t *)(const void *)(side + offset) + index;
-}
-
-// `first`: the token of the page that the stretch begins with.
-static void view_block(block_view *view, const part_view *part, const uint8_t *codes,
-                       const uint8_t *side, int32_t block, int32_t first) {
-  const nibble_strip *strip = part->strip;
-  const int32_t token = block * strip->block_tokens, channel = block * strip->channels;
-  view->part = part->part;
-  view->strip = strip;
-  view->kind = strip->kind;
-  view->group_bytes = part->group_bytes;
-  view->token = token - first;
-  view->codes = codes + strip->code_offset + block * part->block_bytes;
-  view->token_scale = at(side, strip->token_scale, token);
-  view->token_zero = at(side, strip->token_zero, token);
-  view->channel_scale = at(side, strip->channel_scale, channel);
-  view->channel_zero = at(side, strip->channel_zero, channel);
-  view->outlier_index = view->outlier_value = NULL;
-  if (strip->outliers >= 0) {
-    const int32_t outliers = strip->tokens / strip->block_tokens * strip->outlier_count;
-    view->outlier_index = at(side, strip->outliers, block * strip->outlier_count);
-    view->outlier_value = view->outlier_index + outliers;
-  }
-  view->table = part->table;
-  view->table_scale = strip->fixed_scale;
-  view->table_zero = strip->fixed_zero;
-  if (strip->table >= 0) {
-    view->table = (const int8_t *)side + strip->table;
-    memcpy(&view->table_scale, side + strip->table + NIBBLE_TABLE_ENTRIES, sizeof(float));
-    memcpy(&view->table_zero, side + strip->table + NIBBLE_TABLE_ENTRIES + 4, sizeof(float));
-  }
-}
-
 // Where what is kept for each group of channels lies, over all parts: groups are at least 16
 // channels.
 static int32_t group_slot(const nibble_strip *strip, int32_t g) {
   return (strip->first_channel + g * strip->group_channels) / 16;
 }
 
-// Codes of group `g` of the channels.
-static const uint8_t *group_codes(const block_view *view, int32_t g) {
-  return view->codes + g * view->group_bytes;
-}
-
 // Many rows: expand once and go on with signed bytes.
-static void expand_block(const nibble_kernels *kernels, block_view *view, int8_t *expanded) {
+static void expand_block(const nibble_kernels *kernels, nibble_block_view *view, int8_t *expanded) {
   const nibble_strip *strip = view->strip;
   if (view->kind == NIBBLE_INT8) return;
   if (kernels->prefers_codes &&
@@ -133,8 +57,8 @@ static void expand_block(const nibble_kernels *kernels, block_view *view, int8_t
   const int32_t group = strip->group_channels, tokens = strip->block_tokens,
                 group_bytes = nibble_block_bytes(NIBBLE_INT8, strip->is_values, tokens, group);
   for (int32_t g = 0; g * group < strip->channels; g++)
-    kernels->expand[view->kind](group_codes(view, g), view->table, strip->is_values, tokens, group,
-                                expanded + g * group_bytes);
+    kernels->expand[view->kind](nibble_group_codes(view, g), view->table, strip->is_values, tokens,
+                                group, expanded + g * group_bytes);
   view->codes = (const uint8_t *)expanded;
   view->kind = NIBBLE_INT8;
   view->group_bytes = group_bytes;
@@ -152,7 +76,7 @@ static int32_t stacked(int32_t first, int32_t i, int32_t count, bool low) {
 }
 
 static void quantize_chunk(const nibble_kernels *kernels, const nibble_rows *rows, int32_t first,
-                           const block_view *keys, scratch_memory *s) {
+                           const nibble_block_view *keys, scratch_memory *s) {
   const nibble_strip *strip = keys->strip;
   const int32_t channels = strip->channels, group = strip->group_channels,
                 start = strip->first_channel, count = chunk_of(rows, first);
@@ -190,7 +114,7 @@ static void quantize_chunk(const nibble_kernels *kernels, const nibble_rows *row
 // ---- Scores
 
 static void score_chunk(const nibble_kernels *kernels, const nibble_rows *rows, int32_t first,
-                        const block_view *keys, scratch_memory *s) {
+                        const nibble_block_view *keys, scratch_memory *s) {
   const nibble_strip *strip = keys->strip;
   const int32_t tokens = strip->block_tokens, channels = strip->channels,
                 count = chunk_of(rows, first);
@@ -206,7 +130,7 @@ static void score_chunk(const nibble_kernels *kernels, const nibble_rows *rows, 
   for (int32_t g = 0; g * group < channels; g++) {
     const int32_t slot = group_slot(strip, g);
     kernels->dot[keys->kind](
-        group_codes(keys, g), keys->table, tokens, group,
+        nibble_group_codes(keys, g), keys->table, tokens, group,
         s->query[stacked(first, 0, count, false)] + strip->first_channel + g * group,
         NIBBLE_MAX_CHANNELS, halves ? 2 * count : count, s->raw_scores[0], &s->feed);
     const nibble_score_finish finish = {
@@ -227,7 +151,7 @@ static void score_chunk(const nibble_kernels *kernels, const nibble_rows *rows, 
 }
 
 // What the codes leave of the largest keys. Queries and scores are floats here.
-static void score_outliers(const nibble_rows *rows, int32_t first, const block_view *keys,
+static void score_outliers(const nibble_rows *rows, int32_t first, const nibble_block_view *keys,
                            scratch_memory *s) {
   if (!keys->outlier_index) return;
   const int32_t channels = keys->strip->channels, count = chunk_of(rows, first);
@@ -304,7 +228,7 @@ static void soften_chunk(const nibble_kernels *kernels, const nibble_rows *rows,
 // ---- Values
 
 // Softmax weights times the scales of group `g`, as integers.
-static void start_weights(const nibble_kernels *kernels, const block_view *values, int32_t g,
+static void start_weights(const nibble_kernels *kernels, const nibble_block_view *values, int32_t g,
                           int32_t count, scratch_memory *s) {
   const nibble_strip *strip = values->strip;
   nibble_weight_start *start = &s->weight_start;
@@ -322,7 +246,7 @@ static void start_weights(const nibble_kernels *kernels, const block_view *value
 }
 
 static void weigh_chunk(const nibble_kernels *kernels, const nibble_rows *rows, int32_t first,
-                        const nibble_partial *partial, const block_view *values,
+                        const nibble_partial *partial, const nibble_block_view *values,
                         scratch_memory *s) {
   const nibble_strip *strip = values->strip;
   const int32_t tokens = strip->block_tokens, channels = strip->channels,
@@ -341,7 +265,7 @@ static void weigh_chunk(const nibble_kernels *kernels, const nibble_rows *rows, 
     if (values->part == 0 || nibble_wants_halves(strip - 1) != halves)
       start_weights(kernels, values, g, count, s);
     const int32_t width = nibble_padded_channels(group);
-    kernels->weigh[values->kind](group_codes(values, g), values->table, tokens, width,
+    kernels->weigh[values->kind](nibble_group_codes(values, g), values->table, tokens, width,
                                  s->weights[0], halves ? 2 * count : count, s->raw_values,
                                  &s->feed);
     const nibble_value_finish finish = {
@@ -363,7 +287,7 @@ static void weigh_chunk(const nibble_kernels *kernels, const nibble_rows *rows, 
 
 // What the codes leave of the largest values.
 static void weigh_outliers(const nibble_rows *rows, int32_t first, const nibble_partial *partial,
-                           const block_view *values, const scratch_memory *s) {
+                           const nibble_block_view *values, const scratch_memory *s) {
   if (!values->outlier_index) return;
   const int32_t channels = values->strip->channels, padded = nibble_padded_channels(channels);
   const int32_t count = chunk_of(rows, first);
@@ -379,36 +303,10 @@ static void weigh_outliers(const nibble_rows *rows, int32_t first, const nibble_
 
 // ---- Pages
 
-// One strip: what its parts have in common in all pages, and the blocks of one stretch, of each all
-// parts.
-typedef struct {
-  part_view parts[NIBBLE_MAX_PARTS];
-  int32_t part_count, block_count;
-  block_view blocks[MAX_BLOCKS * NIBBLE_MAX_PARTS];
-  int32_t count;
-} stretch_view;
-
-// What all stretches have in common.
-static void view_strip(stretch_view *view, const nibble_strip *strip) {
-  view->part_count = strip->parts;
-  view->block_count = nibble_stretch_tokens(strip) / strip->block_tokens;
-  view->count = view->block_count * view->part_count;
-  for (int32_t part = 0; part < strip->parts; part++) view->parts[part] = view_part(strip, part);
-}
-
-static void view_stretch(stretch_view *view, const uint8_t *codes, const uint8_t *side,
-                         int32_t stretch) {
-  const int32_t first = stretch * view->block_count,
-                token = first * view->parts[0].strip->block_tokens;
-  block_view *block = view->blocks;
-  for (int32_t i = 0; i < view->block_count; i++)
-    for (int32_t part = 0; part < view->part_count; part++)
-      view_block(block++, &view->parts[part], codes, side, first + i, token);
-}
-
-static void expand_stretch(const nibble_kernels *kernels, stretch_view *view, int8_t *expanded) {
+static void expand_stretch(const nibble_kernels *kernels, nibble_stretch_view *view,
+                           int8_t *expanded) {
   for (int32_t i = 0; i < view->count; i++) {
-    block_view *block = &view->blocks[i];
+    nibble_block_view *block = &view->blocks[i];
     if (nibble_is_rows(block->kind)) return;
     expand_block(kernels, block,
                  expanded + (size_t)block->token * NIBBLE_MAX_CHANNELS +
@@ -417,8 +315,9 @@ static void expand_stretch(const nibble_kernels *kernels, stretch_view *view, in
 }
 
 static void attend_stretch(const nibble_kernels *kernels, const nibble_rows *rows,
-                           const nibble_partial *partial, stretch_view *keys, stretch_view *values,
-                           int64_t first_position, int32_t present, scratch_memory *s) {
+                           const nibble_partial *partial, nibble_stretch_view *keys,
+                           nibble_stretch_view *values, int64_t first_position, int32_t present,
+                           scratch_memory *s) {
   if (rows->count > EXPAND_ROWS) {
     expand_stretch(kernels, keys, s->keys);
     expand_stretch(kernels, values, s->values);
@@ -444,9 +343,9 @@ static void attend_stretch(const nibble_kernels *kernels, const nibble_rows *row
 
 // Queries as the codes of all pages take them. With scales by channel each page has its own.
 static void quantize_queries(const nibble_kernels *kernels, const nibble_rows *rows,
-                             const stretch_view *keys, scratch_memory *s) {
+                             const nibble_stretch_view *keys, scratch_memory *s) {
   for (int32_t part = 0; part < keys->blocks[0].strip->parts; part++) {
-    const block_view *block = &keys->blocks[part];
+    const nibble_block_view *block = &keys->blocks[part];
     if (nibble_is_rows(block->kind) || block->channel_scale) continue;
     for (int32_t first = 0; first < rows->count; first += NIBBLE_CHUNK_ROWS)
       quantize_chunk(kernels, rows, first, block, s);
@@ -469,9 +368,9 @@ void nibble_attend(const nibble_run *run, const nibble_rows *rows, const nibble_
   s->visible = visible(rows);
   s->feed = nibble_start_feed(run, rows);
   bool is_fetched = false, is_quantized = false;
-  stretch_view keys, values;
-  view_strip(&keys, run->keys);
-  view_strip(&values, run->values);
+  nibble_stretch_view keys, values;
+  nibble_view_strip(&keys, run->keys);
+  nibble_view_strip(&values, run->values);
   if (rows->skip) nibble_start_skipping(rows, run->keys->row_channels, s->query_norms);
   for (int32_t page = 0; page < run->page_count; page++) {
     const int32_t known = run->page_count + run->next_count;
@@ -493,8 +392,8 @@ void nibble_attend(const nibble_run *run, const nibble_rows *rows, const nibble_
                                         bytes, next, position, present))
       continue;
     for (int32_t stretch = 0; stretch * tokens < present; stretch++) {
-      view_stretch(&keys, bytes + run->key_codes, bytes + run->key_side, stretch);
-      view_stretch(&values, bytes + run->value_codes, bytes + run->value_side, stretch);
+      nibble_view_stretch(&keys, bytes + run->key_codes, bytes + run->key_side, stretch);
+      nibble_view_stretch(&values, bytes + run->value_codes, bytes + run->value_side, stretch);
       if (!is_quantized) quantize_queries(kernels, rows, &keys, s);
       is_quantized = true;
       const int32_t left = present - stretch * tokens;
