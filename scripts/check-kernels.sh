@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Compiles the C kernels and their test with the address and undefined-behaviour sanitizers, and runs
 # it on every instruction set that the machine has. SwiftPM has no such sanitizer for Swift.
-# Instruction sets that the machine lacks are emulated: AVX-512 and AVX-VNNI by headers, Arm by QEMU.
+# AVX-512 and AVX-VNNI are emulated by headers too, Arm by QEMU.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 source "$root/scripts/common.sh"

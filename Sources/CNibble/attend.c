@@ -7,6 +7,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "feed.h"
 #include "float_parts.h"
 #include "skip.h"
 #include "view.h"
@@ -240,6 +241,7 @@ static void start_weights(const nibble_kernels *kernels, const nibble_block_view
   start->zero = values->table_zero;
   start->high = s->weights[0];
   start->low = nibble_wants_halves(strip) ? s->weights[count] : NULL;
+  // Strips in parts, which share this, have no zero points.
   start->wants_sum =
       values->channel_zero != NULL || (values->table_zero != 0 && !values->token_zero);
   kernels->start_weights(start, &s->feed);
@@ -382,7 +384,7 @@ void nibble_attend(const nibble_run *run, const nibble_rows *rows, const nibble_
     const int64_t position = run->first_position + (int64_t)page * run->keys->tokens;
     if (position + present <= s->visible.first) continue;
     if (position > s->visible.last) break;
-    if (!is_fetched) nibble_fetch_first(run, bytes);
+    if (!is_fetched && !rows->skip) nibble_fetch_first(run, bytes);
     is_fetched = true;
     if (next != bytes)
       nibble_feed_page(&s->feed, run, next, after);

@@ -1,6 +1,6 @@
 #include "feed.h"
 
-enum { MOST_AT_ONCE = 16 * 1024 };  // a part of the nearest cache
+enum { NEAREST_BYTES = 16 * 1024 };  // what may come to the nearest cache at once
 
 // Of one head in a page: codes of the keys and values, then their side data. Pages that were
 // decoded for attention have none, at offset zero: nothing of them is fetched.
@@ -30,19 +30,21 @@ nibble_feed nibble_start_feed(const nibble_run *run, const nibble_rows *rows) {
                     (keys->tokens * 4 + keys->tokens / nibble_stretch_tokens(keys) * padded) / 16,
                 work = registers + lines_read(keys, rows->count) +
                        lines_read(run->values, rows->count);
-  return (nibble_feed){.rate = page_bytes(run) / 64 * NIBBLE_FEED_UNIT / work + 1};
+  return (nibble_feed){.rate = page_bytes(run) / 64 * NIBBLE_FEED_UNIT / work + 1,
+                       .may_skip = rows->skip != NULL};
 }
 
 void nibble_fetch_first(const nibble_run *run, const uint8_t *page) {
   const int32_t bytes = page_bytes(run);
   page += run->key_codes;
   int32_t i = 0;
-  for (; i < bytes && i < MOST_AT_ONCE; i += 64) __builtin_prefetch(page + i, 0, 3);
+  for (; i < bytes && i < NEAREST_BYTES; i += 64) __builtin_prefetch(page + i, 0, 3);
   for (; i < bytes; i += 64) __builtin_prefetch(page + i, 0, 2);
 }
 
-// Fetches whatever is left.
+// Fetches whatever is left, but of a page that may be left out.
 static void finish_feed(nibble_feed *feed) {
+  if (feed->may_skip) return;
   while (feed->next < feed->end) nibble_fetch_line(feed);
 }
 

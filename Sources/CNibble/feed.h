@@ -18,15 +18,15 @@ static inline bool nibble_wants_halves(const nibble_strip *strip) {
 // A feed without a page yet, whose rate spreads a page over the work of attending to one.
 nibble_feed nibble_start_feed(const nibble_run *run, const nibble_rows *rows);
 
-// Fetches the run's first page, which is needed now, or its beginning: all lines at once take less
-// than one after the other.
+// Fetches the run's first page, which is needed now: all lines at once take less than one after the
+// other.
 void nibble_fetch_first(const nibble_run *run, const uint8_t *page);
 
 // Goes on with what is read after the run's last page.
 void nibble_feed_following(nibble_feed *feed, const nibble_run *run);
 
 // Goes on with `page`, which `after` follows (or `page`, if none does). Whatever is left of the
-// page before is fetched at once.
+// page before is fetched at once, unless it may be left out.
 void nibble_feed_page(nibble_feed *feed, const nibble_run *run, const uint8_t *page,
                       const uint8_t *after);
 

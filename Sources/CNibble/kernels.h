@@ -17,6 +17,7 @@ typedef struct nibble_feed {
   const uint8_t *after;  // the same line of the page after the next, or `next`
   int32_t rate;          // lines to fetch for every NIBBLE_FEED_UNIT units of work
   int32_t credit;        // what is left over of that
+  bool may_skip;         // pages may be left out: whatever is left of one is not fetched
 } nibble_feed;
 
 enum { NIBBLE_FEED_UNIT = 16 };
