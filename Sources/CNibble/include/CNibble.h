@@ -179,7 +179,7 @@ typedef struct nibble_run {
   const uint8_t *const *pages;
   int32_t page_count;
   int32_t last_page_tokens;  // tokens present in the last page
-  int32_t next_count;        // pages behind these that are worth fetching, at most NIBBLE_NEXT_PAGES
+  int32_t next_count;  // pages behind these that are worth fetching, at most NIBBLE_NEXT_PAGES
   const uint8_t *following;  // what is read after these pages where none is next, or NULL
   int32_t following_bytes;
   bool resumes;            // the partial result is that of the pages before: go on with it
