@@ -347,7 +347,8 @@ NIBBLE_INLINE void nibble_finish_value_row(const nibble_value_finish *a, int32_t
   float *accumulator = a->accumulators + (size_t)row * a->stride;
   const float zero_sum = a->weights->zero_sum[row], scale = a->weights->scale[row] * a->table_scale;
   nibble_fetch(feed, a->channels / NIBBLE_LANES);
-  for (int32_t d = 0; d < a->channels; d += NIBBLE_LANES) {
+  int32_t d = 0;
+  for (; d + NIBBLE_LANES <= a->channels; d += NIBBLE_LANES) {
     nibble_floats v, x;
     nibble_load_ints(raw + d, &v);
     if (has_low) {
@@ -357,6 +358,11 @@ NIBBLE_INLINE void nibble_finish_value_row(const nibble_value_finish *a, int32_t
     nibble_load_floats(accumulator + d, &x);
     x += (v - zero_sum) * scale;
     memcpy(accumulator + d, &x, sizeof x);
+  }
+  // Channels without codes may follow: they keep what they have.
+  for (; d < a->channels; d++) {
+    const float v = has_low ? 256.0f * (float)raw[d] + (float)raw_low[d] : (float)raw[d];
+    accumulator[d] += (v - zero_sum) * scale;
   }
 }
 
